@@ -1,0 +1,80 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""An inline alert (one line of text) goes in, a `Rule` comes out."""
+
+import re
+
+from .condition import parse_condition
+from .finding import DiagnosticsError, Severity
+from .rule import NAME, PLACEHOLDERS, SEVERITIES, CheckMetric, Rule, message_problem, unknown_metrics
+from .verdict import too_short
+from .yaml_file import suggest
+
+
+ALERT = re.compile(r"(?P<trainers>[^:]*):(?P<condition>.*?)->(?P<severity>[^:]*):(?P<message>.*)", re.DOTALL)
+ALERT_SHAPE = "'<trainer>: <condition> -> <severity>: <message>'"
+
+
+def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | None = None) -> Rule:
+    """
+    Parse an inline alert, for example `"grpo: importance_sampling_ratio < 0.5 -> high: IS collapsed"`.
+
+    Args:
+        text (`str`):
+            Trainers (comma separated), condition, severity and message.
+        where (`str`, *optional*, defaults to `"alert"`):
+            What to call the alert in errors.
+        check_metric (`Callable`, *optional*):
+            As in [`load_rules`].
+
+    Returns:
+        `Rule`: with the default window, warm-up and status of a rule; its name is `alert_<metric>_<severity>`.
+
+    Raises:
+        `DiagnosticsError`: with the place of the first problem and what to write.
+    """
+    match = ALERT.fullmatch(text) if isinstance(text, str) else None
+    if not match:
+        raise DiagnosticsError(f"{where}: expected {ALERT_SHAPE}, found {text!r}")
+
+    def fail(group: str, problem: str, column: int = 0):
+        part = match.group(group)
+        offset = match.start(group) + len(part) - len(part.lstrip()) + column
+        raise DiagnosticsError(f"{where}:{offset + 1}: {group}: {problem}\n      {text}\n      {' ' * offset}^")
+
+    trainers = tuple(trainer.strip() for trainer in match["trainers"].split(","))
+    if not all(NAME.fullmatch(trainer) for trainer in trainers):
+        fail("trainers", f"expected trainer names such as 'grpo' or 'all', found '{match['trainers'].strip()}'")
+    severity, message = match["severity"].strip(), match["message"].strip()
+    if severity not in SEVERITIES:
+        fail("severity", f"'{severity}' is not one of {', '.join(SEVERITIES)}{suggest(severity, SEVERITIES)}")
+    try:
+        condition = parse_condition(match["condition"].strip())
+    except DiagnosticsError as error:
+        fail("condition", str(error), error.column)
+    metric = next((name for name in condition.metrics if name != "step"), None)
+    if metric is None:
+        fail("condition", "name the metric to look at, for example 'loss > 10'")
+    window = 1 if condition.has_for else 20
+    if function := too_short(condition.test, window):
+        fail("condition", f"'{function}' cannot be judged on single points; leave out 'for'")
+    if not message:
+        fail("message", "say in one sentence what is wrong")
+    if problem := message_problem(message, [*PLACEHOLDERS, *condition.metrics]):
+        fail("message", problem)
+    for name, problem in unknown_metrics(condition, trainers, check_metric) if check_metric else ():
+        fail("condition", problem, condition.text.find(name))
+    name = re.sub(r"[^a-z0-9]+", "_", f"alert_{metric}_{severity}".lower())
+    return Rule(name, trainers, metric, condition, Severity[severity.upper()], message, message, window)

@@ -1,0 +1,266 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What is remembered of one metric: logged points go in, window statistics, baseline and running extremes come out."""
+
+import math
+from functools import lru_cache
+from itertools import pairwise
+from operator import mul
+from typing import Any, NamedTuple
+
+from .finding import from_json_number, json_number
+
+
+class Trend(NamedTuple):
+    """Least-squares line through a window: `slope` per point, its standard `error`, and the line's value at the start."""
+
+    slope: float
+    error: float
+    start: float
+
+
+class History:
+    """
+    The points of one metric that the active rules look at. Memory is bounded by the longest window, not by the run.
+
+    A point is one logged value: a float, possibly NaN or infinite, or `None` where the trainer logged null. Statistics
+    are over the *finite* points of the last `n` logged ones and are `None` (unknown) until `n` points were logged or
+    when none of them is finite. Results are kept until the next point, since many rules ask for the same.
+
+    Args:
+        lower_is_better (`bool`, *optional*, defaults to `False`):
+            Direction of `best` and `worst`.
+    """
+
+    def __init__(self, lower_is_better: bool = False):
+        self.lower_is_better = lower_is_better
+        self.size = 1  # longest window asked for
+        self.baseline_size = 0
+        self.extremes: dict[int, list[float | None]] = {}  # n -> [lowest, highest] n-point mean so far
+        self.values: list[float | None] = []
+        self.start: list[float | None] = []  # the first `baseline_size` points past warm-up
+        self.count = 0
+        self.past_warmup = 0
+        self.last_record = 0  # number of the train record that held the last point
+        self._baselines: dict[int, float | None] = {}
+        self._cache: dict[Any, Any] = {}
+
+    def push(self, value: float | None, past_warmup: bool = True) -> None:
+        """Add one point. `past_warmup`: whether it counts for the baseline."""
+        values = self.values
+        values.append(value)
+        if len(values) > 2 * self.size:  # trimming every `size` points keeps the cost per point constant
+            del values[: -self.size]
+        self.count += 1
+        if past_warmup:
+            self.past_warmup += 1
+            if len(self.start) < self.baseline_size:
+                self.start.append(value)
+        if self._cache:
+            self._cache.clear()
+        for n in self.extremes:
+            self._update_extremes(n)
+
+    def _update_extremes(self, n: int) -> None:
+        mean = self.mean(n)
+        if mean is not None:
+            low, high = self.extremes[n]
+            self.extremes[n] = [mean, mean] if low is None else [min(low, mean), max(high, mean)]
+
+    def last(self) -> float | None:
+        """The last logged point if it is finite."""
+        if not self.values:
+            return None
+        value = self.values[-1]
+        return value if value is not None and math.isfinite(value) else None
+
+    def window(self, n: int, back: int = 0) -> list[float] | None:
+        """The finite values of the `n` points before the last `back` ones; `None` until that many were logged."""
+        key = (n, back)
+        if key not in self._cache:
+            if self.count < n + back:
+                self._cache[key] = None
+            else:
+                end = len(self.values) - back
+                self._cache[key] = _finite(self.values[end - n : end])
+        return self._cache[key]
+
+    def _statistic(self, name: str, n: int, function) -> float | None:
+        key = (name, n)
+        if key not in self._cache:
+            window = self.window(n)
+            self._cache[key] = function(window) if window else None
+        return self._cache[key]
+
+    def mean(self, n: int) -> float | None:
+        """Mean of the window."""
+        return self._statistic("mean", n, _mean)
+
+    def median(self, n: int) -> float | None:
+        """Median of the window."""
+        return self._statistic("median", n, median)
+
+    def min(self, n: int) -> float | None:
+        """Smallest point of the window."""
+        return self._statistic("min", n, min)
+
+    def max(self, n: int) -> float | None:
+        """Largest point of the window."""
+        return self._statistic("max", n, max)
+
+    def std(self, n: int) -> float | None:
+        """Sample standard deviation (ddof 1) of the window."""
+        return self._statistic("std", n, _std)
+
+    def mad(self, n: int) -> float | None:
+        """Median absolute deviation from the median of the window, unscaled."""
+        return self._statistic("mad", n, mad)
+
+    def finite_count(self, n: int) -> float:
+        """How many of the last `n` points are finite; known from the first point on."""
+        return float(len(_finite(self.values[-n:])))
+
+    def delta(self) -> float | None:
+        """Last point minus the one before."""
+        window = self.window(2)
+        return window[1] - window[0] if window and len(window) == 2 else None
+
+    def baseline(self, n: int) -> float | None:
+        """Mean of the first `n` points past warm-up, once all of them were logged."""
+        if len(self.start) < n:
+            return None
+        if n not in self._baselines:  # never changes again
+            window = _finite(self.start[:n])
+            self._baselines[n] = _mean(window) if window else None
+        return self._baselines[n]
+
+    def highest(self, n: int) -> float | None:
+        """Largest `n`-point mean since the start."""
+        return self.extremes[n][1]
+
+    def lowest(self, n: int) -> float | None:
+        """Smallest `n`-point mean since the start."""
+        return self.extremes[n][0]
+
+    def best(self, n: int) -> float | None:
+        """Best `n`-point mean since the start, in the metric's own direction."""
+        return self.lowest(n) if self.lower_is_better else self.highest(n)
+
+    def worst(self, n: int) -> float | None:
+        """Worst `n`-point mean since the start, in the metric's own direction."""
+        return self.highest(n) if self.lower_is_better else self.lowest(n)
+
+    def slope(self, n: int) -> float | None:
+        """Least-squares slope of the window, per logged point."""
+        trend = self.trend(n)
+        return None if trend is None else trend.slope
+
+    def trend(self, n: int) -> Trend | None:
+        """
+        Least-squares line through the window.
+
+        The standard error is that of independent residuals, widened by `sqrt((1 + r) / (1 - r))` where `r` is the
+        lag-1 autocorrelation of the residuals: neighbouring logs of a training run resemble each other, and the plain
+        formula would call every slow wave a trend. `r` is corrected for the bias of short windows (Marriott and Pope,
+        1954) and not allowed below 0.
+        """
+        key = ("trend", n)
+        if key not in self._cache:
+            complete = self.count >= n
+            self._cache[key] = _trend(self.values[-n:]) if complete else None
+        return self._cache[key]
+
+    def frozen(self, n: int) -> bool | None:
+        """Whether the last `n` points are one and the same finite number."""
+        if self.count < n:
+            return None
+        first = self.values[-1]
+        return first is not None and math.isfinite(first) and self.values[-n:].count(first) == n
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-ready state."""
+        return {
+            "values": [json_number(value) for value in self.values[-self.size :]],
+            "start": [json_number(value) for value in self.start],
+            "extremes": {str(n): pair for n, pair in self.extremes.items()},
+            "count": self.count,
+            "past_warmup": self.past_warmup,
+            "last_record": self.last_record,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state; windows that the saved rules did not need yet start empty."""
+        self.values = [from_json_number(value) for value in state["values"]]
+        self.start = [from_json_number(value) for value in state["start"]]
+        saved = state["extremes"]
+        self.extremes = {n: saved.get(str(n), pair) for n, pair in self.extremes.items()}
+        self.count = min(state["count"], len(self.values)) if len(self.values) < self.size else state["count"]
+        self.past_warmup, self.last_record = state["past_warmup"], state["last_record"]
+        self._baselines.clear()
+        self._cache.clear()
+
+
+def _finite(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def median(values: list[float]) -> float:
+    """Median of a non-empty list."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def mad(values: list[float]) -> float:
+    """Median absolute deviation of a non-empty list."""
+    center = median(values)
+    return median([abs(value - center) for value in values])
+
+
+def _std(values: list[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    center = _mean(values)
+    return math.sqrt(sum((value - center) ** 2 for value in values) / (len(values) - 1))
+
+
+@lru_cache(maxsize=256)
+def _centered(positions: tuple[int, ...]) -> tuple[tuple[float, ...], float]:
+    center = sum(positions) / len(positions)
+    offsets = tuple(position - center for position in positions)
+    return offsets, sum(map(mul, offsets, offsets))
+
+
+def _trend(values: list[float | None]) -> Trend | None:
+    points = [(i, value) for i, value in enumerate(values) if value is not None and math.isfinite(value)]
+    n = len(points)
+    if n < 5:  # below, residuals say nothing about their own autocorrelation
+        return None
+    positions, ys = zip(*points, strict=True)
+    offsets, spread = _centered(positions)
+    center = sum(ys) / n
+    slope = sum(map(mul, offsets, ys)) / spread
+    residuals = [y - center - slope * x for x, y in zip(offsets, ys, strict=True)]
+    squares = sum(map(mul, residuals, residuals))
+    start = center + slope * offsets[0]
+    if squares <= (1e-9 * max(map(abs, ys))) ** 2 * n:  # an exact line up to rounding
+        return Trend(slope, 0.0, start)
+    r = sum(a * b for a, b in pairwise(residuals)) / squares
+    r = min(max(r + (1 + 4 * r) / n, 0.0), 0.99)
+    return Trend(slope, math.sqrt(squares / (n - 2) / spread * (1 + r) / (1 - r)), start)

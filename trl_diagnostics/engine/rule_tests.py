@@ -1,0 +1,181 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A rule with the tests of its file goes in, the problems come out: tests that fail and entry conditions not met."""
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .engine import Engine
+from .finding import DiagnosticsError, Record, from_json_number
+from .rule import ANY_TRAINER, Rule, holds
+from .yaml_file import suggest
+
+
+NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
+PART = re.compile(
+    rf"(?P<value>nan|-?inf|null|_|{NUMBER})(?:\.\.(?P<end>{NUMBER}))?(?:~(?P<noise>{NUMBER}))?(?:x(?P<n>\d+))?"
+)
+SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+NOT_LOGGED = "_"
+TEST_FIELDS = ("name", "trainer", "config", "series", "fires", "message")
+
+
+def parse_series(text: Any, seed: str = "value") -> list[Any]:
+    """
+    Points of a test series.
+
+    Args:
+        text (`str`, `float`, `None` or a list of these):
+            For example `"1.0~0.05x40 0.2..0.8x9 nan _"`: 40 points with Gaussian noise, a ramp of 9 points, NaN, one not
+            logged.
+        seed (`str`, *optional*, defaults to `"value"`):
+            Seed of the noise, the metric's name: the same noise everywhere, another one for each metric.
+
+    Returns:
+        `list`: floats, `None` for null, `"_"` for not logged.
+
+    Raises:
+        `DiagnosticsError`: for a part that cannot be read.
+    """
+    noise = random.Random(seed)
+    parts = text if isinstance(text, list) else [text]
+    points = []
+    for part in parts:
+        if part is None or (isinstance(part, int | float) and not isinstance(part, bool)):
+            points.append(part)
+            continue
+        for word in str(part).split():
+            points += _points(word, noise)
+    return points
+
+
+def _points(word: str, noise: random.Random) -> Iterator[Any]:
+    match = PART.fullmatch(word)
+    if not match or (match["end"] and match["value"] in (*SPECIAL, "null", NOT_LOGGED)):
+        raise DiagnosticsError(
+            f"series: cannot read '{word}'; write for example 1.0~0.05x40, 0.2..0.8x9, nan, null or _"
+        )
+    n = int(match["n"] or 1)
+    if match["value"] in ("null", NOT_LOGGED):
+        yield from [None if match["value"] == "null" else NOT_LOGGED] * n
+        return
+    start = float(from_json_number(SPECIAL[match["value"]]) if match["value"] in SPECIAL else match["value"])
+    end = float(match["end"]) if match["end"] else start
+    for i in range(n):
+        value = start + (end - start) * i / (n - 1) if end != start and n > 1 else start
+        yield value + noise.gauss(0.0, float(match["noise"])) if match["noise"] else value
+
+
+def run_test(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None = None) -> str | None:
+    """
+    Run one test of a rule.
+
+    Args:
+        rule (`Rule`):
+            The rule, judged alone.
+        test (`dict`):
+            Test as in the file.
+        metric_map_of (`Callable`, *optional*):
+            Gives the [`MetricMap`] of a trainer.
+
+    Returns:
+        `str` or `None`: what is wrong, if anything.
+    """
+    for key in test:
+        if key not in TEST_FIELDS:
+            return f"unknown field '{key}'{suggest(key, TEST_FIELDS)}"
+    expected = _expected(test.get("fires"))
+    if expected is None:
+        return f"fires: expected never, a point or a list of points, found {test.get('fires')!r}"
+    try:
+        findings = _replay(rule, test, metric_map_of)
+    except DiagnosticsError as error:
+        return str(error)
+    started = [(position, finding) for position, finding in findings if finding.state == "started"]
+    positions = [position for position, _ in started]
+    if positions != expected:
+        return f"fires at {positions or 'never'}, expected {expected or 'never'}"
+    if "message" in test and started and started[0][1].message != test["message"]:
+        return f"says {started[0][1].message!r}, expected {test['message']!r}"
+    return None
+
+
+def _expected(fires: Any) -> list[int] | None:
+    if fires == "never":
+        return []
+    points = fires if isinstance(fires, list) else [fires]
+    return points if all(type(point) is int and point > 0 for point in points) else None
+
+
+def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None) -> list[tuple[int, Any]]:
+    trainer = test.get("trainer") or rule.trainers[0]
+    trainer = "sft" if trainer in ANY_TRAINER else trainer
+    metric_map = metric_map_of(trainer) if metric_map_of else None
+    config = test.get("config") or {}
+    engine = Engine([rule], trainer, config, metric_map)
+    series = test.get("series")
+    series = series if isinstance(series, dict) else {rule.metric: series}
+    columns = {name: parse_series(text, name) for name, text in series.items()}
+    names = {name: metric_map.canonical(name) if metric_map else name for name in columns}
+    phase = "eval" if rule.metric.startswith("eval_") else "train"
+    findings = []
+    for i in range(max(map(len, columns.values()))):
+        points = {names[name]: column[i] for name, column in columns.items() if i < len(column)}
+        metrics = {name: point for name, point in points.items() if not isinstance(point, str)}
+        record = Record((i + 1) * config.get("logging_steps", 1), float(i), phase, metrics)
+        findings += [(i + 1, finding) for finding in engine.update(record)]
+    return findings
+
+
+def check_tests(rule: Rule, metric_map_of: Callable[[str], Any] | None = None) -> list[str]:
+    """Problems of all tests of a rule, located in its file."""
+    problems = []
+    for i, test in enumerate(rule.tests):
+        problem = run_test(rule, test, metric_map_of) if isinstance(test, dict) else f"expected a map, found {test!r}"
+        if problem:
+            name = test.get("name", i + 1) if isinstance(test, dict) else i + 1
+            problems.append(rule.document.at("tests", f"'{name}': {problem}"))
+    return problems
+
+
+def check_entry(rule: Rule, metric_map_of: Callable[[str], Any]) -> list[str]:
+    """What keeps a rule from being accepted as a built-in one."""
+    problems = []
+
+    def complain(field: str, problem: str) -> None:
+        problems.append(rule.document.at(field, problem))
+
+    tests = [test for test in rule.tests if isinstance(test, dict)]
+    noisy = [test for test in tests if "~" in str(test.get("series"))]
+    if not any(test.get("fires") != "never" for test in noisy):
+        complain("tests", "needs a firing test on noisy data")
+    if not any(test.get("fires") == "never" for test in noisy):
+        complain("tests", "needs a silent test on noisy data")
+    for key, wanted in rule.when.items():
+        configs = [test.get("config") or {} for test in tests if test.get("fires") == "never"]
+        if not any(key in config and not holds(wanted, config[key]) for config in configs):
+            complain("tests", f"needs a silent test in which 'when: {key}' does not hold")
+    if not any(url.startswith("https://") for url in rule.reference):
+        complain("reference", "needs a URL")
+    if rule.status == "stable" and not (rule.why and rule.fix):
+        complain("status", "a stable rule needs 'why' and 'fix'")
+    if any(text.strip().lower() == "unknown" for text in rule.false_positives):
+        complain("false_positives", "say when, or leave it out")
+    for trainer in rule.trainers:
+        if trainer not in ANY_TRAINER and not metric_map_of(trainer).is_logged(rule.metric):
+            complain("metric", f"'{rule.metric}' is not logged by {trainer} in any release")
+    return problems

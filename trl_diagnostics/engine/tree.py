@@ -1,0 +1,144 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The tree of a condition: plain data that the parser builds and the verdicts are bound from."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+# shortest window in which a function or statistic can say anything
+SHORTEST = {"frozen": 2, "plateau": 2, "trend": 5, "slope": 5, "std": 2}
+
+
+# `metric` is a name as written; "value" is the rule's own metric.
+
+
+@dataclass(frozen=True)
+class Number:
+    value: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    metric: str
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str
+
+
+@dataclass(frozen=True)
+class Statistic:
+    name: str
+    metric: str
+    n: int | None  # None: the rule's window
+
+
+@dataclass(frozen=True)
+class Math:
+    name: str
+    argument: "Sum"
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    operator: str
+    left: "Sum"
+    right: "Sum"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    operator: str
+    left: "Sum"
+    right: "Sum"
+
+
+@dataclass(frozen=True)
+class Function:
+    name: str
+    metric: str
+    numbers: tuple[float, ...] = ()
+    percent: bool = False
+    direction: str = ""
+
+
+@dataclass(frozen=True)
+class Not:
+    item: "Test"
+
+
+@dataclass(frozen=True)
+class AllOf:
+    items: tuple["Test", ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    items: tuple["Test", ...]
+
+
+Sum = Number | Metric | Config | Statistic | Math | Arithmetic
+Test = Comparison | Function | Not | AllOf | AnyOf
+
+
+def walk(node: Sum | Test) -> Iterator[Sum | Test]:
+    """The node and all nodes below it, in the order of the text."""
+    yield node
+    match node:
+        case Math():
+            children = (node.argument,)
+        case Arithmetic() | Comparison():
+            children = (node.left, node.right)
+        case Not():
+            children = (node.item,)
+        case AllOf() | AnyOf():
+            children = node.items
+        case _:
+            children = ()
+    for child in children:
+        yield from walk(child)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """
+    A parsed condition.
+
+    Args:
+        text (`str`):
+            The condition as written.
+        test (`Test`):
+            Tree of comparisons and functions.
+        streak (`int`):
+            N of `for N steps`, otherwise 1.
+        of (`int`):
+            M of `for N of M steps`, otherwise equal to `streak`.
+        has_for (`bool`):
+            Whether the condition says `for`; such a rule looks at single points unless it sets a window.
+        metrics (`tuple[str, ...]`):
+            Metrics named in the condition in order of appearance, without `value`.
+        configs (`tuple[str, ...]`):
+            Training arguments named in the condition.
+    """
+
+    text: str
+    test: Test
+    streak: int = 1
+    of: int = 1
+    has_for: bool = False
+    metrics: tuple[str, ...] = ()
+    configs: tuple[str, ...] = ()

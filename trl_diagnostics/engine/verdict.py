@@ -1,0 +1,369 @@
+# Copyright 2020-2026 The HuggingFace Team. AllOf rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A parsed condition and the histories it looks at go in, a function that gives its three-valued verdict comes out."""
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .history import History, mad, median
+from .tree import (
+    SHORTEST,
+    AllOf,
+    AnyOf,
+    Arithmetic,
+    Comparison,
+    Config,
+    Function,
+    Math,
+    Metric,
+    Not,
+    Number,
+    Statistic,
+    Sum,
+    Test,
+    walk,
+)
+
+
+Verdict = Callable[[], bool | None]  # None: not enough data to say
+Value = Callable[[], float | None]
+
+COMPARE = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+SPIKE_POINTS = 5  # a spike is looked for among the last 5 points
+
+
+@dataclass(frozen=True)
+class Scope:
+    """
+    What the names in a condition stand for.
+
+    Args:
+        history (`Callable[[str], History]`):
+            History of a metric by its name in the condition.
+        config (`Callable[[str], float | None]`):
+            Numeric training argument by name.
+        window (`int`):
+            Window of the rule in logged points.
+        records (`Callable[[], int]`):
+            How many train records there were, for `missing`.
+    """
+
+    history: Callable[[str], History]
+    config: Callable[[str], float | None]
+    window: int
+    records: Callable[[], int]
+
+    def sized(self, metric: str, n: int) -> History:
+        """History of a metric that keeps at least `n` points."""
+        history = self.history(metric)
+        history.size = max(history.size, n)
+        return history
+
+
+def bind_test(node: Test, scope: Scope) -> Verdict:
+    """Bind a condition tree to histories."""
+    match node:
+        case Comparison():
+            return _comparison(node, scope)
+        case Function():
+            return FUNCTIONS[node.name](node, scope.history(node.metric), scope)
+        case Not():
+            inner = bind_test(node.item, scope)
+            return lambda: None if (verdict := inner()) is None else not verdict
+        case AllOf():
+            return _all([bind_test(item, scope) for item in node.items])
+        case AnyOf():
+            return _any([bind_test(item, scope) for item in node.items])
+
+
+def bind_sum(node: Sum, scope: Scope) -> Value:
+    """Bind an arithmetic tree to histories."""
+    match node:
+        case Number():
+            value = node.value
+            return lambda: value
+        case Config():
+            argument = scope.config(node.name)
+            return lambda: argument
+        case Metric():
+            n = 1 if node.metric == "step" else scope.window  # a mean of step numbers is of no use
+            history = scope.sized(node.metric, n)
+            return history.last if n == 1 else lambda: history.mean(n)
+        case Statistic():
+            return _statistic(node, scope)
+        case Math():
+            return _math(node.name, bind_sum(node.argument, scope))
+        case Arithmetic():
+            return _arithmetic(node.operator, bind_sum(node.left, scope), bind_sum(node.right, scope))
+
+
+def numbers_of(tree: Test, scope: Scope) -> dict[str, Value]:
+    """Each number that a condition looks at, by its name in the condition: the evidence of a finding."""
+    numbers = {}
+    for node in walk(tree):
+        match node:
+            case Config():
+                numbers[f"config.{node.name}"] = bind_sum(node, scope)
+            case Metric():
+                numbers[node.metric] = bind_sum(node, scope)
+            case Statistic():
+                n = f", {node.n}" if node.n else ""
+                numbers[f"{node.name}({node.metric}{n})"] = bind_sum(node, scope)
+            case Function():
+                numbers[node.metric] = bind_sum(Metric(node.metric), scope)
+                if node.name in ("drop", "rise"):
+                    baseline = Statistic("baseline", node.metric, None)
+                    numbers[f"baseline({node.metric})"] = bind_sum(baseline, scope)
+    return numbers
+
+
+def too_short(tree: Test, window: int) -> str | None:
+    """Name of a function or statistic that cannot say anything with this window, if there is one."""
+    for node in walk(tree):
+        n = node.n if isinstance(node, Statistic) and node.n else window
+        if isinstance(node, Statistic | Function) and n < SHORTEST.get(node.name, 1):
+            return node.name
+    return None
+
+
+def _comparison(node: Comparison, scope: Scope) -> Verdict:
+    compare, left = COMPARE[node.operator], bind_sum(node.left, scope)
+    if isinstance(node.right, Number):  # the common case, one call less
+        bound = node.right.value
+        return lambda: None if (value := left()) is None else compare(value, bound)
+    right = bind_sum(node.right, scope)
+
+    def verdict() -> bool | None:
+        value = left()
+        if value is None:
+            return None
+        other = right()
+        return None if other is None else compare(value, other)
+
+    return verdict
+
+
+def _all(verdicts: list[Verdict]) -> Verdict:
+    def verdict() -> bool | None:
+        result = True
+        for item in verdicts:
+            one = item()
+            if one is False:
+                return False
+            if one is None:
+                result = None
+        return result
+
+    return verdict
+
+
+def _any(verdicts: list[Verdict]) -> Verdict:
+    def verdict() -> bool | None:
+        result = False
+        for item in verdicts:
+            one = item()
+            if one:
+                return True
+            if one is None:
+                result = None
+        return result
+
+    return verdict
+
+
+def _statistic(node: Statistic, scope: Scope) -> Value:
+    n = node.n or scope.window
+    if node.name in ("last", "delta"):
+        history = scope.sized(node.metric, 2)
+        return history.last if node.name == "last" else history.delta
+    if node.name == "baseline":
+        history = scope.history(node.metric)
+        history.baseline_size = max(history.baseline_size, n)
+        return lambda: history.baseline(n)
+    history = scope.sized(node.metric, n)
+    if node.name in ("best", "worst"):
+        history.extremes.setdefault(n, [None, None])
+    # the class attribute, since the name comes out of a checked condition
+    method = STATISTIC_METHODS[node.name]
+    return lambda: method(history, n)
+
+
+STATISTIC_METHODS = {
+    "mean": History.mean,
+    "median": History.median,
+    "min": History.min,
+    "max": History.max,
+    "std": History.std,
+    "mad": History.mad,
+    "count": History.finite_count,
+    "best": History.best,
+    "worst": History.worst,
+    "slope": History.slope,
+}
+
+
+def _math(name: str, argument: Value) -> Value:
+    def value() -> float | None:
+        x = argument()
+        if x is None or name == "abs":
+            return None if x is None else abs(x)
+        if name == "log":
+            return math.log(x) if x > 0 else None
+        return math.exp(x) if x < 709 else math.inf  # exp(709) is the last finite double
+
+    return value
+
+
+def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
+    apply = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}[symbol]
+
+    def value() -> float | None:
+        a, b = left(), right()
+        if a is None or b is None or (symbol == "/" and b == 0):
+            return None
+        result = apply(a, b)
+        return None if math.isnan(result) else result
+
+    return value
+
+
+def _between(node: Function, history: History, scope: Scope) -> Verdict:
+    low, high = node.numbers
+    inside = node.name == "range"
+    mean = bind_sum(Metric(node.metric), scope)
+    return lambda: None if (value := mean()) is None else (low <= value <= high) == inside
+
+
+def _change(node: Function, history: History, scope: Scope) -> Verdict:
+    """`drop` and `rise`: the mean of the window against the mean of the baseline window."""
+    n, (size,), sign = scope.window, node.numbers, 1 if node.name == "rise" else -1
+    scope.sized(node.metric, n)
+    history.baseline_size = max(history.baseline_size, n)
+
+    def verdict() -> bool | None:
+        before, now = history.baseline(n), history.mean(n)
+        if before is None or now is None or history.past_warmup < 2 * n or (node.percent and before == 0):
+            return None
+        return sign * (now - before) >= (size / 100 * abs(before) if node.percent else size)
+
+    return verdict
+
+
+def _plateau(node: Function, history: History, scope: Scope) -> Verdict:
+    n, (size,), half = scope.window, node.numbers, scope.window // 2
+    scope.sized(node.metric, n)
+
+    def verdict() -> bool | None:
+        first, second = history.window(half, n - half), history.window(half)
+        if not first or not second:
+            return None
+        a, b = sum(first) / len(first), sum(second) / len(second)
+        return abs(a - b) <= (size / 100 * max(abs(a), abs(b)) if node.percent else size)
+
+    return verdict
+
+
+def _spike(node: Function, history: History, scope: Scope) -> Verdict:
+    n, (factor,) = scope.window, node.numbers
+    scope.sized(node.metric, n + SPIKE_POINTS)
+
+    def verdict() -> bool | None:
+        before, now = history.window(n, SPIKE_POINTS), history.window(SPIKE_POINTS)
+        if not before or not now:
+            return None
+        baseline = sum(before) / len(before)
+        return max(now) > factor * baseline if baseline > 0 else None
+
+    return verdict
+
+
+def _outlier(node: Function, history: History, scope: Scope) -> Verdict:
+    n, (k,) = scope.window, node.numbers
+    scope.sized(node.metric, n + 1)
+
+    def verdict() -> bool | None:
+        before, last = history.window(n, 1), history.last()
+        if not before or last is None:
+            return None
+        return last > median(before) + k * mad(before)
+
+    return verdict
+
+
+def _trend(node: Function, history: History, scope: Scope) -> Verdict:
+    n, size = scope.window, node.numbers[0] if node.numbers else 0.0
+    sign = 1 if node.direction == "up" else -1
+    scope.sized(node.metric, n)
+
+    def verdict() -> bool | None:
+        trend = history.trend(n)
+        if trend is None:
+            return None
+        change = sign * trend.slope * (n - 1)
+        # the first term keeps the rounding noise of a constant series from being an exact line
+        least = max(1e-9 * abs(trend.start), size / 100 * abs(trend.start) if node.percent else size)
+        return change > least and sign * trend.slope > 3 * trend.error
+
+    return verdict
+
+
+def _nonfinite(node: Function, history: History, scope: Scope) -> Verdict:
+    def verdict() -> bool | None:
+        if not history.values:
+            return None
+        value = history.values[-1]
+        return value is not None and not math.isfinite(value)
+
+    return verdict
+
+
+def _null(node: Function, history: History, scope: Scope) -> Verdict:
+    return lambda: history.values[-1] is None if history.values else None
+
+
+def _frozen(node: Function, history: History, scope: Scope) -> Verdict:
+    n = scope.window
+    scope.sized(node.metric, n)
+    return lambda: history.frozen(n)
+
+
+def _missing(node: Function, history: History, scope: Scope) -> Verdict:
+    n, records = scope.window, scope.records
+    return lambda: records() - history.last_record >= n if records() >= n else None
+
+
+FUNCTIONS = {
+    "range": _between,
+    "outside": _between,
+    "drop": _change,
+    "rise": _change,
+    "plateau": _plateau,
+    "spike": _spike,
+    "outlier": _outlier,
+    "trend": _trend,
+    "nonfinite": _nonfinite,
+    "null": _null,
+    "frozen": _frozen,
+    "missing": _missing,
+}
