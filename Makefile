@@ -1,0 +1,60 @@
+# `make demo` and `make test` need nothing but Python >= 3.11: they set up .venv first.
+# The installation is redone when pyproject.toml or constraints.txt changes.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check quality docs precommit bench
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+# PPO left TRL after this release; the tests train it from a copy beside the installed TRL.
+PPO_TRL_VERSION := 1.12.0
+
+SOURCES := trl_diagnostics tests scripts
+# Each generator writes its files without arguments and compares them with --check.
+GENERATORS := $(sort $(wildcard scripts/generate_*.py))
+
+# The models are tiny: more threads only make them slower. Nothing is ever downloaded from the Hub.
+export OMP_NUM_THREADS := 1
+export HF_HUB_OFFLINE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: $(STAMP) ## create .venv with everything installed
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, for example: make setup PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing into $(VENV). The first time this takes a few minutes."
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@# torch first and by its pin: without the pin pip may fetch gigabytes of GPU libraries
+	@$(VENV)/bin/pip install --quiet -c constraints.txt torch
+	@$(VENV)/bin/pip install --quiet -c constraints.txt -e ".[trl,report,dev]"
+	@$(VENV)/bin/pip install --quiet --no-deps --upgrade --target $(VENV)/trl-$(PPO_TRL_VERSION) trl==$(PPO_TRL_VERSION)
+	@touch $@
+
+demo: $(STAMP) ## train tiny models, healthy and broken, and show what is said about them
+	$(VENV)/bin/python scripts/demo.py
+
+test: $(STAMP) ## run the fast tests, then those that train
+	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m slow
+
+quality: $(STAMP) ## lint, formatting, and generated files up to date
+	$(VENV)/bin/ruff check $(SOURCES)
+	$(VENV)/bin/ruff format --check $(SOURCES)
+	@set -e; for generator in $(GENERATORS); do echo "$$generator --check"; $(VENV)/bin/python $$generator --check; done
+
+check: quality test ## what CI runs: quality, then test
+
+docs: $(STAMP) ## write everything that is generated
+	@set -e; for generator in $(GENERATORS); do echo "$$generator"; $(VENV)/bin/python $$generator; done
+
+precommit: $(STAMP) ## fix and format the code, write everything that is generated
+	$(VENV)/bin/ruff check --fix $(SOURCES)
+	$(VENV)/bin/ruff format $(SOURCES)
+	@$(MAKE) --no-print-directory docs
+
+bench: $(STAMP) ## measure what the diagnostics cost
+	$(VENV)/bin/python scripts/bench.py

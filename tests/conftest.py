@@ -1,0 +1,51 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The environment of the test-suite: no network, one thread, and where the last TRL with PPO lies."""
+
+import os
+import sys
+from pathlib import Path
+
+
+# Before transformers, datasets and torch are imported: they read these once.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests expect the same numbers on every machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+TRL_WITH_PPO = "1.12.0"
+
+
+@pytest.fixture(scope="session")
+def trl_with_ppo() -> Path:
+    """
+    Folder of TRL 1.12.0, the last release with a `PPOTrainer`, to be put first on the path of a subprocess.
+
+    `make setup` puts it beside the installed TRL, in `trl-1.12.0` under the environment's prefix. The environment
+    variable `TRL_WITH_PPO` names another place.
+    """
+    folder = Path(os.environ.get("TRL_WITH_PPO", Path(sys.prefix) / f"trl-{TRL_WITH_PPO}"))
+    if not (folder / "trl" / "experimental" / "ppo").is_dir():
+        pytest.fail(
+            f"TRL {TRL_WITH_PPO} is not in {folder}. Run `make setup`, or `pip install --no-deps --target {folder} "
+            f"trl=={TRL_WITH_PPO}`.",
+            pytrace=False,
+        )
+    return folder
