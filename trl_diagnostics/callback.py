@@ -1,0 +1,275 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`DiagnosticsCallback`: what a training run logs goes in; warnings, files and a stop come out."""
+
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from .engine.engine import Engine
+from .engine.finding import DiagnosticsError, Finding, Record, Severity
+from .engine.rule import SEVERITIES
+from .engine.rulebook import collect_rules
+from .metrics.names import MetricMap, check_metric, trainer_of
+from .sinks import console
+from .sinks.run_dir import RunDir
+from .sources.probes import nonfinite_parameters
+
+
+class DiagnosticsCallback(TrainerCallback, ExportableState):
+    """
+    Watches a post-training run of TRL and says in plain words what goes wrong, why, and what to change.
+
+    It reads what the trainer logs and judges it with rules (YAML files). Training with it gives the same weights as
+    without: it changes nothing but, with `stop_on_critical`, the moment at which training ends. Its own errors never
+    reach the training loop.
+
+    Args:
+        run_dir (`str` or `Path`, *optional*):
+            Folder for `metrics.jsonl` and `findings.jsonl`. Defaults to `<output_dir>/diagnostics`.
+        stop_on_critical (`bool`, *optional*, defaults to `False`):
+            Whether a finding of a stable rule ends training, on all ranks at the same step. Resume from the checkpoint
+            it names.
+        stop_severity (`str`, *optional*, defaults to `"high"`):
+            Lowest severity that stops: `"critical"`, `"high"`, `"medium"`, `"low"`.
+        enable_live_warnings (`bool`, *optional*, defaults to `True`):
+            Whether findings are shown as they happen. The summary at the end is always shown.
+        custom_alerts (`list[str]`, *optional*):
+            Inline alerts, for example `"grpo: kl > 5 for 3 steps -> high: KL at {value:.1f}"`.
+        custom_heuristics_dir (`str` or `Path`, *optional*):
+            Folder of rule files of your own. A file with the name of a built-in rule replaces it.
+        disable (`list[str]`, *optional*):
+            Names or globs of rules to mute, for example `["kto_*"]`.
+        on_finding (`Callable[[Finding], None]`, *optional*):
+            Called on the main process with each finding as it starts and resolves.
+
+    Raises:
+        [`DiagnosticsError`]: if an argument, alert or rule file is wrong; at construction, with its place.
+
+    Example:
+
+    ```python
+    from trl import DPOTrainer
+    from trl_diagnostics import DiagnosticsCallback
+
+    trainer = DPOTrainer(..., callbacks=[DiagnosticsCallback()])
+    trainer.train()
+    ```
+    """
+
+    def __init__(
+        self,
+        *,
+        run_dir: str | Path | None = None,
+        stop_on_critical: bool = False,
+        stop_severity: str = "high",
+        enable_live_warnings: bool = True,
+        custom_alerts: Sequence[str] = (),
+        custom_heuristics_dir: str | Path | None = None,
+        disable: Sequence[str] = (),
+        on_finding: Callable[[Finding], None] | None = None,
+    ):
+        if stop_severity not in SEVERITIES:
+            raise DiagnosticsError(f"stop_severity: '{stop_severity}' is not one of {', '.join(SEVERITIES)}")
+        if on_finding is not None and not callable(on_finding):
+            raise DiagnosticsError(f"on_finding: expected a function of one finding, found {on_finding!r}")
+        self.run_dir = run_dir
+        self.stop_on_critical = stop_on_critical
+        self.stop_severity = Severity[stop_severity.upper()]
+        self.enable_live_warnings = enable_live_warnings
+        self.custom_alerts, self.disable = custom_alerts, disable
+        self.custom_heuristics_dir = custom_heuristics_dir
+        self.on_finding = on_finding
+        self.rules = collect_rules(custom_alerts, custom_heuristics_dir, disable, check_metric)
+        self.findings: list[Finding] = []
+        self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
+        self.saved: dict[str, Any] | None = None  # state from a checkpoint
+        self.engine: Engine | None = None
+        self.metric_map: MetricMap | None = None
+        self.files: RunDir | None = None
+        self.stop_because: Finding | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What the Trainer puts into a checkpoint: the arguments, and everything the rules remember."""
+        memory = self._guard("checkpoint state", self._memory)
+        return {
+            "args": {
+                "run_dir": None if self.run_dir is None else str(self.run_dir),
+                "stop_on_critical": self.stop_on_critical,
+                "stop_severity": str(self.stop_severity),
+                "enable_live_warnings": self.enable_live_warnings,
+                "custom_alerts": list(self.custom_alerts),
+                "custom_heuristics_dir": None
+                if self.custom_heuristics_dir is None
+                else str(self.custom_heuristics_dir),
+                "disable": list(self.disable),
+            },
+            "attributes": {"saved": memory},
+        }
+
+    def _memory(self) -> dict[str, Any] | None:
+        if self.engine is None:
+            return self.saved
+        return {"engine": self.engine.state_dict(), "findings": [finding.to_json() for finding in self.findings]}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._guard("start", self._begin, args, state)
+
+    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
+        self.findings, self.broken, self.stop_because = [], {}, None
+        trl_version = _trl_version()
+        classes = [cls.__name__ for cls in type(args).__mro__]
+        self.metric_map = MetricMap(trainer_of(classes), trl_version)
+        self.engine = Engine(self.rules, self.metric_map.trainer, _config(args, state), self.metric_map)
+        resumed = state.global_step > 0
+        if resumed:
+            self._restore(state)
+        if not state.is_world_process_zero:
+            return
+        path = Path(self.run_dir) if self.run_dir is not None else Path(args.output_dir) / "diagnostics"
+        self.files = RunDir(path, resumed)
+        console.set_up_logger()
+        coverage = self.engine.coverage()
+        console.logger.info(console.banner(self.metric_map.trainer, trl_version, coverage, str(path)))
+        silent = self.engine.cannot_fire(state.max_steps, state.logging_steps)
+        if silent and args.logging_strategy == "steps":
+            console.logger.warning(console.too_few_logs(silent, state.max_steps, state.logging_steps))
+
+    def _restore(self, state: TrainerState) -> None:
+        """Take over what the checkpoint remembers; the Trainer itself only does so on request."""
+        stored = state.stateful_callbacks.get(type(self).__name__)
+        stored = stored[0] if isinstance(stored, list) else stored
+        memory = self.saved or (stored and stored["attributes"]["saved"])
+        if memory:
+            self.engine.load_state_dict(memory["engine"])
+            self.findings = [Finding.from_json(finding) for finding in memory["findings"]]
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
+        if self.engine is None or not state.is_world_process_zero:
+            return
+        record = self._guard("metric names", self._record, state.global_step, logs or {}, kwargs.get("model"))
+        if record is None:
+            return
+        self._guard("metrics.jsonl", self.files.write_record, record)
+        for finding in self._guard("rules", self.engine.update, record) or ():
+            self._report(finding, args, state)
+        if self.stop_because and args.world_size == 1:
+            control.should_training_stop = True
+
+    def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
+        metrics = self.metric_map.record(logs)
+        phase = _phase(metrics)
+        if phase == "train" and model is not None:
+            # None, so that the record is the same, once the probe has been switched off
+            metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
+        return Record(step, time.time(), phase, metrics)
+
+    def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
+        self.findings.append(finding)
+        self._guard("findings.jsonl", self.files.write_finding, finding)
+        severity = Severity[finding.severity.upper()]
+        if self.enable_live_warnings and severity > Severity.INFO:
+            self._guard("live warnings", _show, finding)
+        if self.on_finding:
+            self._guard("on_finding", self.on_finding, finding)
+        stops = finding.state == "started" and finding.status == "stable" and severity >= self.stop_severity
+        if self.stop_on_critical and stops and self.stop_because is None:
+            self.stop_because = finding
+            checkpoint = self._guard(
+                "checkpoint search", _checkpoint_before, Path(args.output_dir), finding.first_step
+            )
+            console.logger.warning(console.stopped(finding, state.global_step, checkpoint))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        # The main process judges. With several processes all of them must leave the loop at the same step, so they
+        # agree here: every rank comes to the end of every step, and the step after a log is the same on all of them.
+        if self.stop_on_critical and args.world_size > 1 and _follows_a_log(args, state):
+            control.should_training_stop |= _any_rank(self.stop_because is not None, args.device)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.engine is not None and state.is_world_process_zero:
+            self._guard("summary", self._end)
+
+    def _end(self) -> None:
+        coverage = self.engine.coverage()
+        console.logger.info(console.summary(self.findings, coverage, self.engine.records, self.broken))
+        self.files.close()
+
+    def _guard(self, part: str, function: Callable, *args):
+        """
+        The one place where errors of our own end: a part that fails is switched off, said so once with its traceback,
+        and training goes on.
+        """
+        if part in self.broken:
+            return None
+        try:
+            return function(*args)
+        except Exception as error:
+            self.broken[part] = f"{type(error).__name__}: {error}"
+            console.logger.exception("TRL diagnostics: %s switched off after an error; training goes on", part)
+            return None
+
+
+def _trl_version() -> str | None:
+    try:
+        return version("trl")
+    except PackageNotFoundError:
+        return None
+
+
+def _config(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
+    """Training arguments with ratios and fractions resolved to optimizer steps."""
+    config = args.to_dict()
+    config["max_steps"], config["logging_steps"] = state.max_steps, state.logging_steps
+    config["warmup_steps"] = args.get_warmup_steps(state.max_steps)
+    return config
+
+
+def _phase(metrics: dict[str, Any]) -> str:
+    if "train_runtime" in metrics:
+        return "summary"
+    return "eval" if any(name.startswith("eval_") for name in metrics) and "loss" not in metrics else "train"
+
+
+def _show(finding: Finding) -> None:
+    if finding.state == "resolved":
+        console.logger.info(console.resolved(finding))
+    else:
+        console.logger.warning(console.warning(finding))
+
+
+def _checkpoint_before(output_dir: Path, step: int) -> str | None:
+    """The last checkpoint on disk from before the problem began."""
+    steps = [int(path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*") if path.is_dir()]
+    good = [saved for saved in steps if saved < step]
+    return str(output_dir / f"checkpoint-{max(good)}") if good else None
+
+
+def _follows_a_log(args: TrainingArguments, state: TrainerState) -> bool:
+    if args.logging_strategy != "steps":
+        return True
+    return (state.global_step - 1) % state.logging_steps == 0 or (args.logging_first_step and state.global_step == 2)
+
+
+def _any_rank(flag: bool, device: torch.device) -> bool:
+    flags = torch.tensor(int(flag), device=device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return bool(flags)

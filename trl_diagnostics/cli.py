@@ -1,0 +1,120 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command line `trl-diagnostics`: arguments go in, text and an exit code come out (0 good, 1 problems, 2 usage)."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from .engine.finding import DiagnosticsError
+from .engine.rule import Rule, load_rules, select
+from .engine.rule_tests import check_tests
+from .engine.rulebook import collect_rules
+from .metrics.names import MetricMap, check_metric
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    args = parser().parse_args(argv)
+    try:
+        sys.exit(args.run(args))
+    except DiagnosticsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
+    top = argparse.ArgumentParser(prog="trl-diagnostics", description="Diagnostics for TRL post-training runs.")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    rules = commands.add_parser("rules", help="list, show and check rules")
+    rules.add_argument("--trainer", help="only rules for this trainer, for example dpo")
+    rules.set_defaults(run=list_rules)
+    actions = rules.add_subparsers(metavar="ACTION")
+    show = actions.add_parser("show", help="everything about one rule")
+    show.add_argument("name")
+    show.set_defaults(run=show_rule)
+    check = actions.add_parser("check", help="read rule files, check their metric names and run their tests")
+    check.add_argument("paths", nargs="+", metavar="PATH", help="rule file or folder")
+    check.set_defaults(run=check_rules)
+    return top
+
+
+def list_rules(args: argparse.Namespace) -> int:
+    """Print a table of the built-in rules."""
+    rules = collect_rules()
+    if args.trainer:
+        metric_map = MetricMap(args.trainer)
+        rules = [rule for rule in rules if rule.applies_to((args.trainer, *metric_map.bases))]
+    table = Table(box=None, pad_edge=False)
+    for title in ("rule", "severity", "trainers", "description"):
+        table.add_column(title, no_wrap=title == "rule")
+    for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
+        table.add_row(rule.name, str(rule.severity), ", ".join(rule.trainers), rule.description)
+    Console().print(table)
+    print(f"{len(rules)} rules")
+    return 0
+
+
+def show_rule(args: argparse.Namespace) -> int:
+    """Print one rule."""
+    rules = collect_rules()
+    names = select(rules, [args.name], "rules show")
+    for rule in rules:
+        if rule.name in names:
+            print(_describe(rule))
+    return 0
+
+
+def _describe(rule: Rule) -> str:
+    when = ", ".join(
+        f"{key} {' or '.join(f'{op} {wanted}' for op, wanted in any_of)}" for key, any_of in rule.when.items()
+    )
+    rows = {
+        "severity": f"{rule.severity} ({rule.status})",
+        "trainers": ", ".join(rule.trainers),
+        "metric": rule.metric,
+        "condition": f"{rule.condition.text}   (window {rule.window}, silent before log {rule.min_steps})",
+        "when": when,
+        "silent while": ", ".join(rule.unless),
+        "says": rule.message,
+        "why": rule.why,
+        "fix": rule.fix,
+        "references": "\n".join(rule.reference),
+    }
+    body = [f"  {key}: {value}".replace("\n", "\n    ") for key, value in rows.items() if value]
+    return "\n".join([f"{rule.name}: {rule.description}", *body])
+
+
+def check_rules(args: argparse.Namespace) -> int:
+    """Read rule files, check names, run tests."""
+    rules = load_rules(args.paths, check_metric)
+    problems = [problem for rule in rules for problem in check_tests(rule, MetricMap)]
+    print(
+        "\n".join(
+            [
+                *problems,
+                f"{len(rules)} rules, {sum(len(rule.tests) for rule in rules)} tests, {len(problems)} problems",
+            ]
+        )
+    )
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    main()

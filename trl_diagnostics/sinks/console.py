@@ -1,0 +1,157 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Findings and coverage go in, what a person reads in the terminal comes out."""
+
+import logging
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+
+from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
+from ..engine.finding import Finding, Severity
+
+
+logger = logging.getLogger(__name__)
+
+WIDTH = 119
+INDENT = " " * 7
+
+
+class BarHandler(logging.Handler):
+    """Writes to standard error without tearing the Trainer's progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logger() -> None:
+    """Make the messages visible unless the user has set up logging, as transformers does for its own."""
+    logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(BarHandler())
+
+
+def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_dir: str) -> str:
+    """The one line at train begin."""
+    count = Counter(coverage.values())
+    there = f" (TRL {trl_version})" if trl_version else ""
+    watching = len(coverage) - count[NOT_APPLICABLE]
+    return (
+        f"TRL diagnostics: {trainer}{there}, {watching} rules active, {count[NOT_APPLICABLE]} not applicable, "
+        f"files in {run_dir}"
+    )
+
+
+def too_few_logs(names: list[str], max_steps: int, logging_steps: int) -> str:
+    """Warning about rules whose warm-up is longer than the run."""
+    points = max_steps // max(logging_steps, 1)
+    return (
+        f"TRL diagnostics: {len(names)} rules need more than the {points} logs of this run (max_steps {max_steps}, "
+        f"logging_steps {logging_steps}) and will stay silent: {_some(names)}. A lower logging_steps lets them speak."
+    )
+
+
+def warning(finding: Finding) -> str:
+    """A finding that started, as a block of lines."""
+    since = f" (since {finding.first_step})" if finding.first_step != finding.step else ""
+    marks = f"  {finding.status}" if finding.status != "stable" else ""
+    lines = [
+        f"[{finding.severity.upper()}] {finding.rule}  step {finding.step}{since}{marks}",
+        *_block(finding.message),
+    ]
+    if finding.cascade_of:  # the cause has said what to do
+        return "\n".join([*lines, *_block(f"Follows {finding.cascade_of}.")])
+    if finding.fix:
+        lines += _block(f"Fix: {finding.fix}")
+    return "\n".join([*lines, *(f"{INDENT}Ref: {reference}" for reference in finding.reference)])
+
+
+def resolved(finding: Finding) -> str:
+    """A finding that resolved, as one line."""
+    return f"[RESOLVED] {finding.rule}  step {finding.step}"
+
+
+def stopped(finding: Finding, step: int, checkpoint: str | None) -> str:
+    """Why training ends here and where to go on from."""
+    go_on = (
+        f"Resume from {checkpoint}."
+        if checkpoint
+        else f"No checkpoint from before step {finding.first_step} is on disk."
+    )
+    return f"[STOP] Training stops at step {step} because of {finding.rule}. {go_on}"
+
+
+def summary(findings: Iterable[Finding], coverage: dict[str, str], records: int, broken: dict[str, str]) -> str:
+    """
+    The block at train end: findings ranked by cause and severity, what to do, coverage.
+
+    Args:
+        findings (`Iterable[Finding]`):
+            All findings in the order they were made.
+        coverage (`dict[str, str]`):
+            As given by [`Engine.coverage`].
+        records (`int`):
+            Number of train records.
+        broken (`dict[str, str]`):
+            Parts of the diagnostics that were switched off after an error of their own.
+    """
+    findings = list(findings)
+    ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
+    episodes = rank(f for f in findings if f.state == "started")
+    lines = [f"TRL diagnostics: {_headline(episodes)} in {records} logs"]
+    for i, finding in enumerate(episodes, 1):
+        end = ended.get((finding.rule, finding.metric, finding.first_step))
+        until = f"to {end}" if end is not None else "to the end"
+        lines.append(f"  {i}. [{finding.severity.upper()}] {finding.rule}  step {finding.first_step} {until}")
+        lines += _block(finding.message)
+        if finding.fix and not finding.cascade_of:
+            lines += _block(f"What to do: {finding.fix}")
+    lines += _coverage_lines(coverage)
+    lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
+    return "\n".join(lines)
+
+
+def rank(findings: Iterable[Finding]) -> list[Finding]:
+    """Root causes before their cascade, then by severity, then by time."""
+    return sorted(findings, key=lambda f: (f.cascade_of is not None, -Severity[f.severity.upper()], f.first_step))
+
+
+def _headline(episodes: list[Finding]) -> str:
+    count = Counter(finding.severity for finding in episodes)
+    said = [f"{count[str(severity)]} {severity}" for severity in reversed(Severity) if count[str(severity)]]
+    return f"{', '.join(said)} findings" if said else "no findings"
+
+
+def _coverage_lines(coverage: dict[str, str]) -> list[str]:
+    names = {status: [name for name, s in coverage.items() if s == status] for status in set(coverage.values())}
+    counts = ", ".join(f"{len(names.get(s, []))} {s}" for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND))
+    lines = [f"  Rules: {counts}"]
+    if BLIND in names:
+        lines.append(f"  Blind, their metric was never logged: {_some(names[BLIND])}")
+    if WARMING_UP in names:
+        lines.append(f"  Not enough logs for: {_some(names[WARMING_UP])}")
+    return lines
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _block(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
