@@ -21,7 +21,7 @@ import pytest
 
 import trl_diagnostics
 from trl_diagnostics import callback
-from trl_diagnostics.engine import condition, engine, finding, rule
+from trl_diagnostics.engine import alert, condition, engine, finding, rule
 from trl_diagnostics.metrics import names
 
 
@@ -52,7 +52,7 @@ def test_every_name_is_the_object_of_its_module():
     assert trl_diagnostics.Rule is rule.Rule
     assert trl_diagnostics.Severity is finding.Severity
     assert trl_diagnostics.load_rules is rule.load_rules
-    assert trl_diagnostics.parse_alert is rule.parse_alert
+    assert trl_diagnostics.parse_alert is alert.parse_alert
 
 
 def test_every_public_name_is_documented():

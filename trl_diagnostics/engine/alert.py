@@ -18,9 +18,18 @@ import re
 
 from .condition import parse_condition
 from .finding import DiagnosticsError, Severity
-from .rule import NAME, PLACEHOLDERS, SEVERITIES, CheckMetric, Rule, message_problem, unknown_metrics
+from .rule import (
+    PLACEHOLDERS,
+    SEVERITIES,
+    CheckMetric,
+    Rule,
+    glob_problem,
+    message_problem,
+    trainer_problem,
+    unknown_metrics,
+)
 from .verdict import too_short
-from .yaml_file import suggest
+from .yaml_file import pointer, suggest
 
 
 ALERT = re.compile(r"(?P<trainers>[^:]*):(?P<condition>.*?)->(?P<severity>[^:]*):(?P<message>.*)", re.DOTALL)
@@ -52,11 +61,11 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
     def fail(group: str, problem: str, column: int = 0):
         part = match.group(group)
         offset = match.start(group) + len(part) - len(part.lstrip()) + column
-        raise DiagnosticsError(f"{where}:{offset + 1}: {group}: {problem}\n      {text}\n      {' ' * offset}^")
+        raise DiagnosticsError(f"{where}:{offset + 1}: {group}: {problem}\n{pointer(text, offset)}")
 
     trainers = tuple(trainer.strip() for trainer in match["trainers"].split(","))
-    if not all(NAME.fullmatch(trainer) for trainer in trainers):
-        fail("trainers", f"expected trainer names such as 'grpo' or 'all', found '{match['trainers'].strip()}'")
+    if problem := next(filter(None, map(trainer_problem, trainers)), None):
+        fail("trainers", problem)
     severity, message = match["severity"].strip(), match["message"].strip()
     if severity not in SEVERITIES:
         fail("severity", f"'{severity}' is not one of {', '.join(SEVERITIES)}{suggest(severity, SEVERITIES)}")
@@ -70,6 +79,8 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
     window = 1 if condition.has_for else 20
     if function := too_short(condition.test, window):
         fail("condition", f"'{function}' cannot be judged on single points; leave out 'for'")
+    if problem := glob_problem(metric, condition):
+        fail("condition", problem)
     if not message:
         fail("message", "say in one sentence what is wrong")
     if problem := message_problem(message, [*PLACEHOLDERS, *condition.metrics]):

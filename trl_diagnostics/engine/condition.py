@@ -1,4 +1,4 @@
-# Copyright 2020-2026 The HuggingFace Team. AllOf rights reserved.
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
 #
 # Licensed under the Apache License, Version 2.0 (the "License");
 # you may not use this file except in compliance with the License.
@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 from .finding import DiagnosticsError
 from .tree import (
+    MAX_POINTS,
     SHORTEST,
     AllOf,
     AnyOf,
@@ -139,23 +140,27 @@ class Parser:
                     raise DiagnosticsError(f"'for {streak} of {of} steps' can never be true", token.column)
             if not self.accept("steps", "step"):
                 self.fail("expected 'steps'")
-        if self.token.kind == "number" and self.token.text[0] in "+-":
-            raise DiagnosticsError("operators need blanks on both sides", self.token.column)
+        if self.token.kind == "op":
+            self.fail("one comparison cannot follow another, use 'and' or 'range(low, high)'")
         if self.token.kind != "end":
             self.fail("expected 'and', 'or', 'for' or the end")
-        return Condition(self.text, test, streak, of, has_for, tuple(self.metrics), tuple(self.configs))
+        return Condition(self.text.strip(), test, streak, of, has_for, tuple(self.metrics), tuple(self.configs))
 
     def or_test(self):
         items = [self.and_test()]
-        while self.accept("or"):
-            items = [self.test(items[0]), *items[1:], self.test(self.and_test())]
-        return items[0] if len(items) == 1 else AnyOf(tuple(items))
+        while self.at("or"):
+            items[-1] = self.test(items[-1])
+            self.take()
+            items.append(self.and_test())
+        return items[0] if len(items) == 1 else AnyOf(tuple(map(self.test, items)))
 
     def and_test(self):
         items = [self.not_test()]
-        while self.accept("and"):
-            items = [self.test(items[0]), *items[1:], self.test(self.not_test())]
-        return items[0] if len(items) == 1 else AllOf(tuple(items))
+        while self.at("and"):
+            items[-1] = self.test(items[-1])
+            self.take()
+            items.append(self.not_test())
+        return items[0] if len(items) == 1 else AllOf(tuple(map(self.test, items)))
 
     def not_test(self):
         if not self.at("not"):
@@ -178,7 +183,7 @@ class Parser:
         if isinstance(left, Metric) and self.token.kind == "name":
             if self.is_function(self.token.text):
                 return self.function(left.metric)
-            if self.peek() == "(":
+            if self.token.text not in KEYWORDS:
                 self.fail_function()
         return left
 
@@ -191,6 +196,8 @@ class Parser:
         while self.token.kind == "arithmetic" and self.at("+", "-"):
             operator = self.take().text
             left = Arithmetic(operator, self.number(left), self.number(self.product()))
+        if self.token.kind == "number" and self.token.text[0] in "+-":
+            raise DiagnosticsError(f"operators need blanks on both sides: ' {self.token.text[0]} '", self.token.column)
         return left
 
     def product(self):
@@ -217,11 +224,7 @@ class Parser:
             self.fail("expected a number, a metric or '('")
         if self.peek() == "(":
             return self.call()
-        if token.text.startswith("config."):
-            name = self.take().text.removeprefix("config.")
-            self.configs[name] = None
-            return Config(name)
-        return self.metric()
+        return self.config() if token.text.startswith("config.") else self.metric()
 
     def call(self):
         token = self.token
@@ -235,8 +238,6 @@ class Parser:
         if token.text not in STATISTICS:
             self.fail_function()
         self.position += 2
-        if self.token.kind not in ("name", "quoted"):
-            self.fail(f"{token.text}: expected a metric")
         metric = self.metric().metric
         n = None
         if token.text not in WINDOWLESS and self.accept(","):
@@ -244,8 +245,19 @@ class Parser:
         self.expect(")")
         return Statistic(token.text, metric, n)
 
+    def config(self) -> Config:
+        name = self.token.text.removeprefix("config.")
+        if not name.isidentifier():
+            self.fail("expected the name of a training argument such as 'config.beta'")
+        self.take()
+        self.configs[name] = None
+        return Config(name)
+
     def metric(self) -> Metric:
-        name = self.take().text
+        kind, name = self.token.kind, self.token.text
+        if kind != "quoted" and (kind != "name" or name in KEYWORDS or name.startswith("config.")):
+            self.fail("expected a metric")
+        self.take()
         if name != "value":
             self.metrics[name] = None
         return Metric(name)
@@ -280,16 +292,23 @@ class Parser:
         percent = name in ("drop", "rise", "plateau") and self.accept("%")
         if name == "spike":
             self.accept("x")
-        if numbers[0] <= 0 and name != "plateau":
-            raise DiagnosticsError(f"{name}: expected a positive number", token.column)
+        self.positive(name, numbers[0], token, or_zero=name == "plateau")
         return Function(name, metric, tuple(numbers), percent)
 
     def trend_arguments(self, metric: str) -> Function:
         if not self.at("up", "down"):
             self.fail("trend: expected 'up' or 'down'")
         direction = self.take().text
-        numbers = (self.literal(),) if self.accept(",") else ()
-        return Function("trend", metric, numbers, bool(numbers) and self.accept("%"), direction)
+        if not self.accept(","):
+            return Function("trend", metric, direction=direction)
+        token = self.token
+        size = self.literal()
+        self.positive("trend", size, token, or_zero=True)
+        return Function("trend", metric, (size,), self.accept("%"), direction)
+
+    def positive(self, name: str, number: float, token: Token, or_zero: bool) -> None:
+        if number < 0 or (number == 0 and not or_zero):
+            raise DiagnosticsError(f"{name}: expected a positive number{' or 0' if or_zero else ''}", token.column)
 
     def literal(self) -> float:
         if self.token.kind != "number":
@@ -306,6 +325,8 @@ class Parser:
         token = self.token
         if token.kind != "number" or not token.text.isdigit() or int(token.text) < least:
             self.fail(f"expected a whole number of {of_what}, {least} or more")
+        if int(token.text) > MAX_POINTS:
+            raise DiagnosticsError(f"more than {MAX_POINTS} {of_what}", token.column)
         return int(self.take().text)
 
     def nest(self) -> None:
@@ -326,7 +347,7 @@ class Parser:
     def fail_function(self):
         token = self.token
         close = difflib.get_close_matches(token.text, [*CALLED, *PLAIN, *STATISTICS, *MATH], 1)
-        hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join([*CALLED, *PLAIN])}"
+        hint = f"; did you mean '{close[0]}'?" if close else f"; use {', '.join([*CALLED, *PLAIN])}"
         raise DiagnosticsError(f"unknown function '{token.text}'{hint}", token.column)
 
 

@@ -15,17 +15,18 @@
 """Records go in, findings come out: `Engine` judges every rule that applies and keeps their episodes."""
 
 import re
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .condition import parse_sum
+from .episode import Episode
 from .finding import DiagnosticsError, Finding, Record, Severity
 from .history import History
-from .rule import Rule, holds
-from .tree import Function, walk
+from .rule import Rule, current_names
+from .tree import Function, can_hold, walk
 from .verdict import Scope, Value, Verdict, bind_sum, bind_test, numbers_of
+from .when import Predicate, holds, parse_when
 
 
 STATE_VERSION = 1
@@ -41,36 +42,14 @@ class Judge:
     history: History
     verdict: Verdict
     numbers: dict[str, Value]  # the evidence of a finding
-    others: dict[str, History]  # the other metrics of the condition
+    names: dict[str, str]  # metrics of the condition as written -> as recorded
+    others: dict[str, History]  # their histories
     needs_all: bool  # judged at each train record, since the rule asks whether a metric is missing
     causes: tuple[str, ...]  # rules that silence this one while they fire
-    recent: deque | None  # steps (or None) of the last M points for `for N of M`
-    points: int = 0
-    known: bool = False  # whether there was ever enough data for a verdict
-    streak: int = 0
-    first_step: int = 0
-    active: bool = False
-    quiet: int = 0  # points since the condition last held in this episode
+    episode: Episode = field(default_factory=Episode)
 
     def key(self) -> str:
         return f"{self.rule.name}|{self.metric}"
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "points": self.points,
-            "known": self.known,
-            "streak": self.streak,
-            "first_step": self.first_step,
-            "active": self.active,
-            "quiet": self.quiet,
-            "recent": None if self.recent is None else list(self.recent),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.points, self.known, self.streak = state["points"], state["known"], state["streak"]
-        self.first_step, self.active, self.quiet = state["first_step"], state["active"], state["quiet"]
-        if self.recent is not None and state["recent"] is not None:
-            self.recent.extend(state["recent"])
 
 
 class Engine:
@@ -81,7 +60,7 @@ class Engine:
         rules (`Iterable[Rule]`):
             Rules as loaded; those of other trainers and disabled ones are left out.
         trainer (`str`, *optional*):
-            Trainer type, for example `"dpo"`; `None` or an unknown one gets every rule whose metrics appear.
+            Trainer type, for example `"dpo"`; `None` (unknown) gets every rule whose metrics appear.
         config (`dict`, *optional*):
             Training arguments, for `when` and `config.*`. `max_steps` and `warmup_steps` in optimizer steps.
         metric_map ([`MetricMap`], *optional*):
@@ -105,17 +84,18 @@ class Engine:
         self.warmup_steps = warmup if isinstance(warmup, int | float) else 0
         family = (self.trainer, *(metric_map.bases if metric_map else ()))
         mine = [r for r in rules if r.enabled and (self.trainer == "unknown" or r.applies_to(family))]
-        self.current = {old: rule.name for rule in mine for old in rule.renamed_from}
+        self.current = current_names(mine)
         mine = _causes_first(mine, self.current)
-        self.rules = [rule for rule in mine if self._applicable(rule)]
-        self.not_applicable = [rule for rule in mine if not self._applicable(rule)]
+        self.rules = [rule for rule in mine if self._has(rule.when)]
+        self.not_applicable = [rule for rule in mine if not self._has(rule.when)]
         self.order = {rule.name: i for i, rule in enumerate(self.rules)}
         self.histories: dict[str, History] = {}
-        self.derived: list[tuple[str, tuple[str, ...], Value]] = []
-        self.derived_metrics = {item["name"]: item for item in metric_map.derived} if metric_map else {}
+        self.derived: list[tuple[str, str, Value]] = []
+        derived = metric_map.derived if metric_map else []
+        self.derived_metrics = {item["name"]: item for item in derived if self._has(_parsed(item.get("when", {})))}
         self.judges: list[Judge] = []
         self.globs: list[tuple[Rule, re.Pattern]] = []
-        self.seen: set[str] = set()
+        self.seen: dict[str, None] = {}  # metrics in the order of their first appearance
         self.records = 0  # train records
         self.firing: dict[str, int] = {}  # rule name -> active judges
         for rule in self.rules:
@@ -128,8 +108,8 @@ class Engine:
     def _canonical(self, metric: str) -> str:
         return self.metric_map.canonical(metric) if self.metric_map else metric
 
-    def _applicable(self, rule: Rule) -> bool:
-        return all(key in self.config and holds(wanted, self.config[key]) for key, wanted in rule.when.items())
+    def _has(self, when: dict[str, tuple[Predicate, ...]]) -> bool:
+        return all(key in self.config and holds(wanted, self.config[key]) for key, wanted in when.items())
 
     def _history(self, metric: str) -> History:
         if metric not in self.histories:
@@ -144,7 +124,7 @@ class Engine:
         node, metrics = parse_sum(item["formula"])
         inputs = tuple(self._canonical(metric) for metric in metrics)
         value = bind_sum(node, self._scope(1, lambda name: self._history(self._canonical(name))))
-        self.derived.append((item["name"], tuple(name for name in inputs if name != "step"), value))
+        self.derived.append((item["name"], next(name for name in inputs if name != "step"), value))
 
     def _scope(self, window: int, history) -> Scope:
         return Scope(history, self._config_number, window, lambda: self.records)
@@ -156,24 +136,31 @@ class Engine:
     def _add_judge(self, rule: Rule, metric: str, captured: tuple[str, ...]) -> None:
         names = {"value": metric} | {name: self._canonical(_fill(name, captured)) for name in rule.condition.metrics}
         scope = self._scope(rule.window, lambda name: self._history(names[name]))
-        test, condition = rule.condition.test, rule.condition
+        test, history = rule.condition.test, self._history(metric)
+        others = {name: self._history(names[name]) for name in rule.condition.metrics}
+        verdict = bind_test(test, scope)
+        needs_all = any(isinstance(node, Function) and node.name == "missing" for node in walk(test))
+        if (
+            needs_all and self.trainer == "unknown" and not rule.applies_to(())
+        ):  # it need not log another one's metrics
+            verdict = _once_seen(verdict, [history, *others.values()])
         judge = Judge(
             rule=rule,
             metric=metric,
-            history=self._history(metric),
-            verdict=bind_test(test, scope),
+            history=history,
+            verdict=verdict,
             numbers=numbers_of(test, scope),
-            others={name: self._history(names[name]) for name in condition.metrics},
-            needs_all=any(isinstance(node, Function) and node.name == "missing" for node in walk(test)),
+            names=names,
+            others=others,
+            needs_all=needs_all,
             causes=tuple(self.current.get(name, name) for name in rule.unless),
-            recent=deque(maxlen=condition.of) if condition.of > condition.streak else None,
         )
         self.judges.append(judge)
         self.judges.sort(key=lambda judge: self.order[judge.rule.name])
 
     def _discover(self, metric: str) -> None:
         """A metric is seen for the first time: bind the globs that match it."""
-        self.seen.add(metric)
+        self.seen[metric] = None
         for rule, pattern in self.globs:
             match = pattern.fullmatch(metric)
             if match:
@@ -209,8 +196,8 @@ class Engine:
                 self._discover(metric)
         if record.phase == "train":
             self.records += 1
-            if "step" in histories:
-                histories["step"].push(record.step, past)
+        if "step" in histories and histories["step"].values[-1:] != [record.step]:
+            histories["step"].push(record.step, past)
         records = self.records
         for metric, value in metrics.items():
             if metric in histories:
@@ -220,62 +207,36 @@ class Engine:
         if not self.derived:
             return metrics
         names = set(metrics)
-        for name, inputs, formula in self.derived:
-            if name not in names and names.issuperset(inputs) and (value := formula()) is not None:
+        for name, first, formula in self.derived:  # it gets a point when the first metric of its formula does
+            if name not in names and first in names and (value := formula()) is not None:
                 histories[name].push(value, past)
                 histories[name].last_record = records
                 names.add(name)
         return names
 
     def _judge(self, judge: Judge, step: int) -> Finding | None:
-        verdict = judge.verdict()
-        judge.points += 1
-        if verdict is not None:
-            judge.known = True
-        elif not judge.active and not judge.streak and judge.recent is None:
-            return None
-        if not self._streak_holds(judge, verdict, step):
-            return self._quiet(judge, step) if judge.active else None
-        judge.quiet = 0
-        if judge.active or judge.points < judge.rule.min_steps or any(map(self.firing.get, judge.causes)):
+        rule, episode = judge.rule, judge.episode
+        if not episode.see(judge.verdict(), step, rule.condition):
+            return self._resolve(judge, step) if episode.active and episode.rest(rule.window) else None
+        episode.quiet = 0
+        if episode.active or episode.points < rule.min_steps or any(map(self.firing.get, judge.causes)):
             return None
         return self._start(judge, step)
 
-    def _streak_holds(self, judge: Judge, verdict: bool | None, step: int) -> bool:
-        condition = judge.rule.condition
-        if judge.recent is not None:
-            judge.recent.append(step if verdict else None)
-            true = [first for first in judge.recent if first is not None]
-            if not judge.active and true:
-                judge.first_step = true[0]
-            return len(true) >= condition.streak
-        if not verdict:
-            judge.streak = 0
-            return False
-        if judge.streak == 0 and not judge.active:
-            judge.first_step = step
-        judge.streak += 1
-        return judge.streak >= condition.streak
-
     def _start(self, judge: Judge, step: int) -> Finding:
-        name = judge.rule.name
-        cascade_of = self.root()
-        judge.active = True
-        self.firing[name] = self.firing.get(name, 0) + 1
-        return self._finding(judge, step, "started", cascade_of)
+        root = self.root()
+        judge.episode.start()
+        self.firing[judge.rule.name] = self.firing.get(judge.rule.name, 0) + 1
+        return self._finding(judge, step, "started", None if root == judge.rule.name else root)
 
-    def _quiet(self, judge: Judge, step: int) -> Finding | None:
-        judge.quiet += 1
-        if judge.quiet < judge.rule.window:
-            return None
-        judge.active, judge.quiet = False, 0
+    def _resolve(self, judge: Judge, step: int) -> Finding:
         self.firing[judge.rule.name] -= 1
         return self._finding(judge, step, "resolved", None)
 
     def root(self) -> str | None:
         """Name of the critical rule that has been firing longest, if any."""
-        active = [judge for judge in self.judges if judge.active and judge.rule.severity is Severity.CRITICAL]
-        return min(active, key=lambda judge: judge.first_step).rule.name if active else None
+        active = [judge for judge in self.judges if judge.episode.active and judge.rule.severity is Severity.CRITICAL]
+        return min(active, key=lambda judge: judge.episode.first_step).rule.name if active else None
 
     def _finding(self, judge: Judge, step: int, state: str, cascade_of: str | None) -> Finding:
         rule = judge.rule
@@ -288,7 +249,7 @@ class Engine:
             severity=str(rule.severity),
             state=state,
             step=step,
-            first_step=judge.first_step,
+            first_step=judge.episode.first_step,
             metric=judge.metric,
             value=value,
             message=rule.render(shown),
@@ -304,24 +265,36 @@ class Engine:
     def coverage(self) -> dict[str, str]:
         """
         Whether each rule of this trainer can speak: rule name to `"active"`, `"warming up"`, `"not applicable"` (its
-        `when` does not hold) or `"blind"` (a metric it needs never came).
+        `when` does not hold, or the option with which TRL logs its metric is off) or `"blind"` (a metric it needs never
+        came).
         """
         status = {rule.name: NOT_APPLICABLE for rule in self.not_applicable}
         for rule in self.rules:
             judges = [judge for judge in self.judges if judge.rule is rule]
             states = {self._coverage(judge) for judge in judges}
-            status[rule.name] = next((s for s in (ACTIVE, WARMING_UP, BLIND) if s in states), BLIND)
+            status[rule.name] = next((s for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND) if s in states), BLIND)
             if not self.seen:
                 status[rule.name] = WARMING_UP
         return status
 
     def _coverage(self, judge: Judge) -> str:
-        missing = not judge.needs_all and (
-            not judge.history.count or (not judge.known and any(not h.count for h in judge.others.values()))
-        )
-        if missing:
-            return BLIND
-        return ACTIVE if judge.known and judge.points >= judge.rule.min_steps else WARMING_UP
+        histories = {"value": judge.history, **judge.others}
+        missing = {name for name, history in histories.items() if not history.count}
+        if (
+            missing
+            and not judge.needs_all
+            and ("value" in missing or not can_hold(judge.rule.condition.test, missing))
+        ):
+            return self._missing(judge, missing)
+        # with one side of an `or` missing the verdict is never false, so it may not have been known yet
+        ready = judge.episode.points >= judge.rule.min_steps and (judge.episode.known or missing)
+        return ACTIVE if ready else WARMING_UP
+
+    def _missing(self, judge: Judge, missing: set[str]) -> str:
+        """A metric that TRL logs only with some option, or for other trainers, is no reason to worry."""
+        names = {judge.names[name] for name in missing}
+        blind = self.metric_map is None or any(map(self.metric_map.expects, names))
+        return BLIND if blind else NOT_APPLICABLE
 
     def cannot_fire(self, max_steps: int, logging_steps: int) -> list[str]:
         """Names of the rules whose warm-up is longer than the run, in logged points."""
@@ -335,8 +308,8 @@ class Engine:
             "version": STATE_VERSION,
             "records": self.records,
             "histories": {name: history.state_dict() for name, history in self.histories.items()},
-            "seen": sorted(self.seen),
-            "judges": {judge.key(): judge.state() for judge in self.judges},
+            "seen": list(self.seen),
+            "judges": {judge.key(): asdict(judge.episode) for judge in self.judges},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -358,8 +331,8 @@ class Engine:
         self.firing = {}
         for judge in self.judges:
             if judge.key() in state["judges"]:
-                judge.load(state["judges"][judge.key()])
-            if judge.active:
+                judge.episode = Episode(**state["judges"][judge.key()])
+            if judge.episode.active:
                 self.firing[judge.rule.name] = self.firing.get(judge.rule.name, 0) + 1
 
 
@@ -381,6 +354,15 @@ def _causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
         if rule.name not in ordered:
             visit(rule, ())
     return list(ordered.values())
+
+
+def _once_seen(verdict: Verdict, histories: list[History]) -> Verdict:
+    """The verdict, unknown until each metric came once."""
+    return lambda: verdict() if all(history.count for history in histories) else None
+
+
+def _parsed(when: dict[str, Any]) -> dict[str, tuple[Predicate, ...]]:
+    return {key: parse_when(value) for key, value in when.items()}
 
 
 def _pattern(glob: str) -> re.Pattern:

@@ -15,8 +15,8 @@
 """What is remembered of one metric: logged points go in, window statistics, baseline and running extremes come out."""
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -51,6 +51,7 @@ class History:
         self.extremes: dict[int, list[float | None]] = {}  # n -> [lowest, highest] n-point mean so far
         self.values: list[float | None] = []
         self.start: list[float | None] = []  # the first `baseline_size` points past warm-up
+        self.unbroken = 0  # how many points at the end are finite without a hole
         self.count = 0
         self.past_warmup = 0
         self.last_record = 0  # number of the train record that held the last point
@@ -64,6 +65,7 @@ class History:
         if len(values) > 2 * self.size:  # trimming every `size` points keeps the cost per point constant
             del values[: -self.size]
         self.count += 1
+        self.unbroken = self.unbroken + 1 if value is not None and math.isfinite(value) else 0
         if past_warmup:
             self.past_warmup += 1
             if len(self.start) < self.baseline_size:
@@ -81,20 +83,16 @@ class History:
 
     def last(self) -> float | None:
         """The last logged point if it is finite."""
-        if not self.values:
-            return None
-        value = self.values[-1]
-        return value if value is not None and math.isfinite(value) else None
+        return self.values[-1] if self.unbroken else None
 
     def window(self, n: int, back: int = 0) -> list[float] | None:
         """The finite values of the `n` points before the last `back` ones; `None` until that many were logged."""
         key = (n, back)
         if key not in self._cache:
-            if self.count < n + back:
-                self._cache[key] = None
-            else:
-                end = len(self.values) - back
-                self._cache[key] = _finite(self.values[end - n : end])
+            end = len(self.values) - back
+            points = self.values[end - n : end] if end >= n else None
+            whole = points is None or self.unbroken >= n + back  # nothing to leave out
+            self._cache[key] = points if whole else _finite(points)
         return self._cache[key]
 
     def _statistic(self, name: str, n: int, function) -> float | None:
@@ -106,7 +104,7 @@ class History:
 
     def mean(self, n: int) -> float | None:
         """Mean of the window."""
-        return self._statistic("mean", n, _mean)
+        return self._statistic("mean", n, mean)
 
     def median(self, n: int) -> float | None:
         """Median of the window."""
@@ -143,7 +141,7 @@ class History:
             return None
         if n not in self._baselines:  # never changes again
             window = _finite(self.start[:n])
-            self._baselines[n] = _mean(window) if window else None
+            self._baselines[n] = mean(window) if window else None
         return self._baselines[n]
 
     def highest(self, n: int) -> float | None:
@@ -171,52 +169,62 @@ class History:
         """
         Least-squares line through the window.
 
-        The standard error is that of independent residuals, widened by `sqrt((1 + r) / (1 - r))` where `r` is the
-        lag-1 autocorrelation of the residuals: neighbouring logs of a training run resemble each other, and the plain
-        formula would call every slow wave a trend. `r` is corrected for the bias of short windows (Marriott and Pope,
-        1954) and not allowed below 0.
+        The standard error is that of `n (1 - r) / (1 + r)` independent residuals, where `r` is their lag-1
+        autocorrelation: neighbouring logs of a training run resemble each other, and the plain formula would call every
+        slow wave a trend (Santer et al., 2000). `r` is corrected for its bias in short detrended windows (Tjostheim and
+        Paulsen, 1983) and not allowed below 0. At least one degree of freedom is left, so that a smooth curve, whose
+        residuals are one wave, can still be a trend.
         """
         key = ("trend", n)
         if key not in self._cache:
-            complete = self.count >= n
-            self._cache[key] = _trend(self.values[-n:]) if complete else None
+            complete = len(self.values) >= n
+            self._cache[key] = _trend(self.values[-n:], self.unbroken >= n) if complete else None
         return self._cache[key]
 
     def frozen(self, n: int) -> bool | None:
         """Whether the last `n` points are one and the same finite number."""
-        if self.count < n:
+        if len(self.values) < n:
             return None
-        first = self.values[-1]
-        return first is not None and math.isfinite(first) and self.values[-n:].count(first) == n
+        return self.unbroken >= n and self.values[-n:].count(self.values[-1]) == n
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-ready state."""
         return {
             "values": [json_number(value) for value in self.values[-self.size :]],
             "start": [json_number(value) for value in self.start],
-            "extremes": {str(n): pair for n, pair in self.extremes.items()},
+            "extremes": {str(n): [json_number(mean) for mean in pair] for n, pair in self.extremes.items()},
             "count": self.count,
             "past_warmup": self.past_warmup,
             "last_record": self.last_record,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state; windows that the saved rules did not need yet start empty."""
+        """
+        Take over a state. A window longer than the saved one is complete once enough new points came; a longer baseline
+        is completed with the next points.
+        """
         self.values = [from_json_number(value) for value in state["values"]]
         self.start = [from_json_number(value) for value in state["start"]]
-        saved = state["extremes"]
-        self.extremes = {n: saved.get(str(n), pair) for n, pair in self.extremes.items()}
-        self.count = min(state["count"], len(self.values)) if len(self.values) < self.size else state["count"]
-        self.past_warmup, self.last_record = state["past_warmup"], state["last_record"]
+        for n in self.extremes:
+            self.extremes[n] = [from_json_number(mean) for mean in state["extremes"].get(str(n), (None, None))]
+        self.unbroken = 0
+        while self.unbroken < len(self.values) and _is_finite(self.values[-1 - self.unbroken]):
+            self.unbroken += 1
+        self.count, self.past_warmup, self.last_record = state["count"], state["past_warmup"], state["last_record"]
         self._baselines.clear()
         self._cache.clear()
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def _finite(values: list[float | None]) -> list[float]:
     return [value for value in values if value is not None and math.isfinite(value)]
 
 
-def _mean(values: list[float]) -> float:
+def mean(values: list[float]) -> float:
+    """Mean of a non-empty list."""
     return sum(values) / len(values)
 
 
@@ -236,31 +244,36 @@ def mad(values: list[float]) -> float:
 def _std(values: list[float]) -> float | None:
     if len(values) < 2:
         return None
-    center = _mean(values)
-    return math.sqrt(sum((value - center) ** 2 for value in values) / (len(values) - 1))
+    center = mean(values)
+    offsets = [value - center for value in values]
+    return math.sqrt(sum(map(mul, offsets, offsets)) / (len(values) - 1))
 
 
 @lru_cache(maxsize=256)
-def _centered(positions: tuple[int, ...]) -> tuple[tuple[float, ...], float]:
+def _centered(positions: Sequence[int]) -> tuple[tuple[float, ...], float]:
     center = sum(positions) / len(positions)
     offsets = tuple(position - center for position in positions)
     return offsets, sum(map(mul, offsets, offsets))
 
 
-def _trend(values: list[float | None]) -> Trend | None:
-    points = [(i, value) for i, value in enumerate(values) if value is not None and math.isfinite(value)]
-    n = len(points)
+def _trend(values: list[float | None], whole: bool) -> Trend | None:
+    positions: Sequence[int] = range(len(values))
+    if not whole:
+        positions = tuple(i for i in positions if _is_finite(values[i]))
+        values = _finite(values)
+    n = len(values)
     if n < 5:  # below, residuals say nothing about their own autocorrelation
         return None
-    positions, ys = zip(*points, strict=True)
     offsets, spread = _centered(positions)
-    center = sum(ys) / n
-    slope = sum(map(mul, offsets, ys)) / spread
-    residuals = [y - center - slope * x for x, y in zip(offsets, ys, strict=True)]
+    center = sum(values) / n
+    slope = sum(map(mul, offsets, values)) / spread
+    residuals = [y - center - slope * x for x, y in zip(offsets, values, strict=True)]
     squares = sum(map(mul, residuals, residuals))
     start = center + slope * offsets[0]
-    if squares <= (1e-9 * max(map(abs, ys))) ** 2 * n:  # an exact line up to rounding
+    noise = 1e-9 * max(map(abs, values))
+    if squares <= noise * noise * n:  # an exact line up to rounding
         return Trend(slope, 0.0, start)
-    r = sum(a * b for a, b in pairwise(residuals)) / squares
-    r = min(max(r + (1 + 4 * r) / n, 0.0), 0.99)
-    return Trend(slope, math.sqrt(squares / (n - 2) / spread * (1 + r) / (1 - r)), start)
+    r = sum(map(mul, residuals, residuals[1:])) / squares
+    r = min(max(r + (2 + 4 * r) / n, 0.0), 0.99)
+    freedom = max(n * (1 - r) / (1 + r) - 2, 1.0)
+    return Trend(slope, math.sqrt(squares / freedom / spread), start)

@@ -27,6 +27,7 @@ from .condition import parse_condition
 from .finding import DiagnosticsError, Severity
 from .tree import Condition
 from .verdict import too_short
+from .when import Predicate, parse_when
 from .yaml_file import Document, read_document, suggest
 
 
@@ -34,8 +35,8 @@ SEVERITIES = tuple(str(severity) for severity in reversed(Severity))
 STATUSES = ("stable", "experimental", "deprecated")
 ANY_TRAINER = ("all", "common")
 PLACEHOLDERS = ("metric", "step", "trainer", "value", "window")
-PREDICATE = re.compile(r"(<=|>=|==|!=|<|>)\s*(.+)")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+METRIC = re.compile(r"[A-Za-z][\w/.*-]*|`[^`]+`", re.ASCII)
 
 CheckMetric = Callable[[str, tuple[str, ...]], str | None]
 
@@ -78,7 +79,7 @@ class Rule:
     min_steps: int = 30
     enabled: bool = True
     status: str = "stable"
-    when: dict[str, tuple] = field(default_factory=dict)
+    when: dict[str, tuple[Predicate, ...]] = field(default_factory=dict)
     unless: tuple[str, ...] = ()
     why: str = ""
     fix: str = ""
@@ -104,27 +105,6 @@ class Rule:
         return "".join(parts)
 
 
-def holds(predicates: tuple, actual: Any) -> bool:
-    """Whether a training argument satisfies any of the predicates of a `when` entry; a list does if an element does."""
-    return any(_holds_one(predicate, item) for item in _listed(actual) for predicate in predicates)
-
-
-def _listed(value: Any) -> list:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _holds_one(predicate: tuple[str, Any], actual: Any) -> bool:
-    operator, wanted = predicate
-    if operator in ("==", "!="):
-        same = str(actual) == wanted if isinstance(wanted, str) else type(actual) is not bool and actual == wanted
-        if isinstance(wanted, bool) or wanted is None:
-            same = actual is wanted
-        return same == (operator == "==")
-    if not isinstance(actual, int | float):
-        return False
-    return {"<": actual < wanted, "<=": actual <= wanted, ">": actual > wanted, ">=": actual >= wanted}[operator]
-
-
 def load_rules(paths: str | Path | Iterable[str | Path], check_metric: CheckMetric | None = None) -> list[Rule]:
     """
     Load rules from files and folders.
@@ -145,7 +125,7 @@ def load_rules(paths: str | Path | Iterable[str | Path], check_metric: CheckMetr
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for file in _files(Path(path), problems):
             document = read_document(file)
-            rule = build_rule(document, check_metric) if document.mapping is not None else None
+            rule = build_rule(document, check_metric) if document.keys else None
             problems += document.sorted_problems()
             if rule:
                 rules.append(rule)
@@ -158,7 +138,9 @@ def load_rules(paths: str | Path | Iterable[str | Path], check_metric: CheckMetr
 def _files(path: Path, problems: list[str]) -> list[Path]:
     if path.is_dir():
         files = sorted(path.rglob("*.yaml"))
-        problems += [f"{file}: rename it to '{file.stem}.yaml', only *.yaml is read" for file in path.rglob("*.yml")]
+        problems += [
+            f"{file}: rename it to '{file.stem}.yaml', only *.yaml is read" for file in sorted(path.rglob("*.yml"))
+        ]
         if not files:
             problems.append(f"{path}: no rule files (*.yaml) in this folder")
         return files
@@ -195,6 +177,16 @@ def _bad_unless(rules: list[Rule]) -> list[str]:
     return problems
 
 
+def current_names(rules: Iterable[Rule]) -> dict[str, str]:
+    """Old name to present name of each renamed rule, unless another rule has the old name by now."""
+    names = {rule.name for rule in rules}
+    return {old: rule.name for rule in rules for old in rule.renamed_from if old not in names}
+
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(f"rule '{old}' is now '{new}'", FutureWarning, stacklevel=4)
+
+
 def select(rules: list[Rule], patterns: Iterable[str], option: str = "disable") -> set[str]:
     """
     Names of the rules that match names, old names or globs.
@@ -203,12 +195,12 @@ def select(rules: list[Rule], patterns: Iterable[str], option: str = "disable") 
         `DiagnosticsError`: for a pattern that matches nothing, with the nearest name.
     """
     names = [rule.name for rule in rules]
-    old = {old: rule.name for rule in rules for old in rule.renamed_from}
+    current = current_names(rules)
     selected = set()
     for pattern in patterns:
-        if pattern in old:
-            warnings.warn(f"rule '{pattern}' is now '{old[pattern]}'", FutureWarning, stacklevel=3)
-        matches = {name for name in names if fnmatchcase(name, old.get(pattern, pattern))}
+        if pattern in current:
+            _warn_renamed(pattern, current[pattern])
+        matches = {name for name in names if fnmatchcase(name, current.get(pattern, pattern))}
         if not matches:
             raise DiagnosticsError(f"{option}: no rule '{pattern}'{suggest(pattern, names)}")
         selected |= matches
@@ -219,13 +211,15 @@ def merge_rules(rules: list[Rule], custom: list[Rule]) -> list[Rule]:
     """Built-in and custom rules together; a custom rule replaces the built-in one of the same name."""
     names = {rule.name for rule in custom}
     merged = [rule for rule in rules if rule.name not in names] + custom
-    known = {rule.name for rule in merged} | {old for rule in merged for old in rule.renamed_from}
-    problems = [
-        rule.document.at("unless", f"no rule '{name}'{suggest(name, known)}")
-        for rule in merged
-        for name in rule.unless
-        if name not in known
-    ]
+    current = current_names(merged)
+    known = {rule.name for rule in merged} | set(current)
+    problems = []
+    for rule in merged:
+        for name in rule.unless:
+            if name not in known:
+                problems.append(rule.document.at("unless", f"no rule '{name}'{suggest(name, known)}"))
+            elif name in current:
+                _warn_renamed(name, current[name])
     if problems:
         raise DiagnosticsError("\n".join(problems))
     return merged
@@ -234,11 +228,11 @@ def merge_rules(rules: list[Rule], custom: list[Rule]) -> list[Rule]:
 def build_rule(document: Document, check_metric: CheckMetric | None = None) -> Rule | None:
     """Check the fields of one document and build its rule; problems are collected in the document."""
     document.check_fields()
-    _check_name(document)
+    _check_names(document)
     condition = _condition(document)
     severity = _one_of(document, "severity", SEVERITIES)
     status = _one_of(document, "status", STATUSES)
-    when = {key: _predicates(document, key, value) for key, value in document.get("when", {}).items()}
+    when = {key: _when(document, key, value) for key, value in document.get("when", {}).items()}
     if check_metric:
         _check_metrics(document, condition, check_metric)
     if condition:
@@ -270,12 +264,28 @@ def build_rule(document: Document, check_metric: CheckMetric | None = None) -> R
     )
 
 
-def _check_name(document: Document) -> None:
+def _check_names(document: Document) -> None:
     name, stem = document.get("name"), document.path.stem
     if name is not None and not NAME.fullmatch(name):
         document.problem("name", f"'{name}' must match [a-z][a-z0-9_]*")
     elif name is not None and name != stem:
         document.problem("name", f"'{name}' must be the file's name, '{stem}'")
+    for trainer in document.strings("trainers"):
+        if problem := trainer_problem(trainer):
+            document.problem("trainers", problem)
+            break
+    metric = document.get("metric")
+    if metric is not None and not METRIC.fullmatch(metric):
+        document.problem("metric", f"{metric!r} is not a metric's name; put backticks around unusual names: '`...`'")
+
+
+def trainer_problem(trainer: str) -> str | None:
+    """Why no trainer has this name, which is that of its class in lower case without `Trainer`."""
+    name = re.sub("_?trainer$", "", trainer.strip().lower().replace("-", "_"))
+    if name == trainer and NAME.fullmatch(trainer):
+        return None
+    hint = f"; write '{name}'" if NAME.fullmatch(name) else ""
+    return f"'{trainer}' is not a trainer's name such as 'grpo' or 'all'{hint}"
 
 
 def _window(document: Document, condition: Condition) -> int:
@@ -287,9 +297,9 @@ def _condition(document: Document) -> Condition | None:
     if text is None:
         return None
     try:
-        return parse_condition(text.strip())
+        return parse_condition(text)
     except DiagnosticsError as error:
-        document.problem("condition", str(error), error.column, text.strip())
+        document.problem("condition", str(error), error.column, text)
         return None
 
 
@@ -300,31 +310,14 @@ def _one_of(document: Document, name: str, values: Iterable[str]) -> str | None:
     return value
 
 
-def _predicates(document: Document, key: str, value: Any) -> tuple:
-    """`when` entries as (operator, value) pairs, any of which may hold."""
-    return tuple(_predicate(document, key, item) for item in _listed(value))
-
-
-def _predicate(document: Document, key: str, item: Any) -> tuple[str, Any]:
-    if not isinstance(item, str | int | float | bool | None):
-        document.problem("when", f"{key}: expected a value, a list of values or a comparison, found {item!r}")
-        return ("==", None)
-    match = PREDICATE.fullmatch(item) if isinstance(item, str) else None
-    operator, wanted = match.groups() if match else ("==", item)
-    if isinstance(wanted, str) and (number := _as_number(wanted)) is not None:
-        if not match:
-            document.problem("when", f"{key}: YAML reads '{wanted}' as text; write {number!r}")
-        wanted = number
-    if operator not in ("==", "!=") and isinstance(wanted, str):
-        document.problem("when", f"{key}: '{operator}' needs a number, found '{wanted}'")
-    return operator, wanted
-
-
-def _as_number(text: str) -> float | None:
+def _when(document: Document, key: Any, value: Any) -> tuple[Predicate, ...]:
+    if not isinstance(key, str):
+        document.problem("when", f"expected names of training arguments, found {key!r}; put it in quotes")
     try:
-        return float(text)
-    except ValueError:
-        return None
+        return parse_when(value)
+    except DiagnosticsError as error:
+        document.problem("when", f"{key}: {error}")
+        return ()
 
 
 def _check_condition(document: Document, condition: Condition) -> None:
@@ -332,10 +325,17 @@ def _check_condition(document: Document, condition: Condition) -> None:
     window = _window(document, condition)
     if function := too_short(condition.test, window):
         document.problem("condition", f"'{function}' cannot be judged on a window of {window}; set 'window'")
-    if "*" not in document.get("metric", "*") and any("*" in metric for metric in condition.metrics):
-        document.problem("condition", "a metric with '*' needs a '*' in the rule's own metric, whose text it takes")
+    if problem := glob_problem(document.get("metric", "*"), condition):
+        document.problem("condition", problem)
     if problem := message_problem(document.get("message", ""), [*PLACEHOLDERS, *condition.metrics]):
         document.problem("message", problem)
+
+
+def glob_problem(metric: str, condition: Condition) -> str | None:
+    """A metric of the condition with more `*` than the rule's own metric, from which they take their text."""
+    stars = metric.count("*")
+    wild = next((name for name in condition.metrics if name.count("*") > stars), None)
+    return wild and f"'{wild}' takes the text of its '*' from the rule's own metric '{metric}', which has {stars}"
 
 
 def _check_metrics(document: Document, condition: Condition | None, check_metric: CheckMetric) -> None:
@@ -344,7 +344,8 @@ def _check_metrics(document: Document, condition: Condition | None, check_metric
     if not metric.startswith("`") and (problem := check_metric(metric, trainers)):
         document.problem("metric", problem)
     for name, problem in unknown_metrics(condition, trainers, check_metric) if condition else ():
-        document.problem("condition", problem, condition.text.find(name), condition.text)
+        text = document.get("condition")
+        document.problem("condition", problem, text.find(name), text)
 
 
 def unknown_metrics(condition: Condition, trainers: tuple[str, ...], check_metric: CheckMetric):
@@ -367,7 +368,10 @@ def message_problem(message: str, allowed: list[str]) -> str | None:
             shown = f"{{{name}{'!' + conversion if conversion else ''}}}"
             return f"unknown placeholder {shown}; use {', '.join(allowed)}"
         try:
+            too_wide = re.search(r"\d{3}", spec)  # a width of 999999999 would fill the memory
             format("" if name in ("metric", "trainer") else 1 if name in ("step", "window") else 1.0, spec)
         except ValueError:
+            too_wide = True
+        if too_wide:
             return f"format '{spec}' does not fit {{{name}}}"
     return None

@@ -21,7 +21,9 @@ from typing import Any
 
 from .engine import Engine
 from .finding import DiagnosticsError, Record, from_json_number
-from .rule import ANY_TRAINER, Rule, holds
+from .rule import ANY_TRAINER, Rule
+from .tree import MAX_POINTS
+from .when import holds
 from .yaml_file import suggest
 
 
@@ -70,6 +72,8 @@ def _points(word: str, noise: random.Random) -> Iterator[Any]:
             f"series: cannot read '{word}'; write for example 1.0~0.05x40, 0.2..0.8x9, nan, null or _"
         )
     n = int(match["n"] or 1)
+    if n > MAX_POINTS:
+        raise DiagnosticsError(f"series: more than {MAX_POINTS} points in '{word}'")
     if match["value"] in ("null", NOT_LOGGED):
         yield from [None if match["value"] == "null" else NOT_LOGGED] * n
         return
@@ -98,6 +102,10 @@ def run_test(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], An
     for key in test:
         if key not in TEST_FIELDS:
             return f"unknown field '{key}'{suggest(key, TEST_FIELDS)}"
+    if not isinstance(test.get("config", {}), dict):
+        return f"config: expected a map, found {test['config']!r}"
+    if test.get("series", {}) == {}:
+        return "series is missing"
     expected = _expected(test.get("fires"))
     if expected is None:
         return f"fires: expected never, a point or a list of points, found {test.get('fires')!r}"
@@ -109,8 +117,9 @@ def run_test(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], An
     positions = [position for position, _ in started]
     if positions != expected:
         return f"fires at {positions or 'never'}, expected {expected or 'never'}"
-    if "message" in test and started and started[0][1].message != test["message"]:
-        return f"says {started[0][1].message!r}, expected {test['message']!r}"
+    said = started[0][1].message if started else None
+    if "message" in test and said != test["message"]:
+        return f"says {said!r}, expected {test['message']!r}"
     return None
 
 
@@ -125,10 +134,9 @@ def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any
     trainer = test.get("trainer") or rule.trainers[0]
     trainer = "sft" if trainer in ANY_TRAINER else trainer
     metric_map = metric_map_of(trainer) if metric_map_of else None
-    config = test.get("config") or {}
+    config = test.get("config", {})
     engine = Engine([rule], trainer, config, metric_map)
-    series = test.get("series")
-    series = series if isinstance(series, dict) else {rule.metric: series}
+    series = test["series"] if isinstance(test["series"], dict) else {rule.metric: test["series"]}
     columns = {name: parse_series(text, name) for name, text in series.items()}
     names = {name: metric_map.canonical(name) if metric_map else name for name in columns}
     phase = "eval" if rule.metric.startswith("eval_") else "train"
@@ -166,8 +174,9 @@ def check_entry(rule: Rule, metric_map_of: Callable[[str], Any]) -> list[str]:
     if not any(test.get("fires") == "never" for test in noisy):
         complain("tests", "needs a silent test on noisy data")
     for key, wanted in rule.when.items():
-        configs = [test.get("config") or {} for test in tests if test.get("fires") == "never"]
-        if not any(key in config and not holds(wanted, config[key]) for config in configs):
+        configs = [test.get("config") for test in tests if test.get("fires") == "never"]
+        configs = [config for config in configs if isinstance(config, dict) and key in config]
+        if all(holds(wanted, config[key]) for config in configs):
             complain("tests", f"needs a silent test in which 'when: {key}' does not hold")
     if not any(url.startswith("https://") for url in rule.reference):
         complain("reference", "needs a URL")

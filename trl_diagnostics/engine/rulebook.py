@@ -48,14 +48,21 @@ def collect_rules(
     Raises:
         `DiagnosticsError`: with all that is wrong, before training starts.
     """
-    for option, value in (("custom_alerts", custom_alerts), ("disable", disable)):
-        if isinstance(value, str):
-            raise DiagnosticsError(f"{option}: expected a list of texts, found {value!r}; put it in brackets")
+    _check_texts("custom_alerts", custom_alerts)
+    _check_texts("disable", disable)
     rules = load_rules(BUILTIN)
     custom = load_rules(custom_heuristics_dir, check_metric) if custom_heuristics_dir is not None else []
     rules = merge_rules(rules, custom + _alerts(custom_alerts, check_metric))
     muted = select(rules, disable)
     return [rule for rule in rules if rule.name not in muted]
+
+
+def _check_texts(option: str, value: Iterable[str]) -> None:
+    if isinstance(value, str):
+        raise DiagnosticsError(f"{option}: expected a list of texts, found {value!r}; put it in brackets")
+    for i, text in enumerate(value):
+        if not isinstance(text, str):
+            raise DiagnosticsError(f"{option}[{i}]: expected a text, found {text!r}")
 
 
 def _alerts(texts: Iterable[str], check_metric: CheckMetric | None) -> list[Rule]:

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 
+# a window is kept in memory and in every checkpoint
+MAX_POINTS = 10_000
+
 # shortest window in which a function or statistic can say anything
-SHORTEST = {"frozen": 2, "plateau": 2, "trend": 5, "slope": 5, "std": 2}
-
-
-# `metric` is a name as written; "value" is the rule's own metric.
+SHORTEST = {"frozen": 2, "plateau": 2, "outlier": 3, "trend": 5, "slope": 5, "std": 2, "mad": 3}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Metric:
-    metric: str
+    metric: str  # as written; "value" is the rule's own metric
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,18 @@ def walk(node: Sum | Test) -> Iterator[Sum | Test]:
             children = ()
     for child in children:
         yield from walk(child)
+
+
+def can_hold(node: Test, missing: set[str]) -> bool:
+    """Whether a test can be decided by itself, or one side of an `or` in it, without the metrics that are missing."""
+    match node:
+        case AllOf():
+            return all(can_hold(item, missing) for item in node.items)
+        case AnyOf():
+            return any(can_hold(item, missing) for item in node.items)
+        case Not():
+            return can_hold(node.item, missing)
+    return not any(isinstance(part, Metric | Statistic | Function) and part.metric in missing for part in walk(node))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-# Copyright 2020-2026 The HuggingFace Team. AllOf rights reserved.
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
 #
 # Licensed under the Apache License, Version 2.0 (the "License");
 # you may not use this file except in compliance with the License.
@@ -19,7 +19,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .history import History, mad, median
+from .history import History, mad, mean, median
 from .tree import (
     SHORTEST,
     AllOf,
@@ -204,7 +204,6 @@ def _statistic(node: Statistic, scope: Scope) -> Value:
     history = scope.sized(node.metric, n)
     if node.name in ("best", "worst"):
         history.extremes.setdefault(n, [None, None])
-    # the class attribute, since the name comes out of a checked condition
     method = STATISTIC_METHODS[node.name]
     return lambda: method(history, n)
 
@@ -224,15 +223,15 @@ STATISTIC_METHODS = {
 
 
 def _math(name: str, argument: Value) -> Value:
-    def value() -> float | None:
-        x = argument()
-        if x is None or name == "abs":
-            return None if x is None else abs(x)
-        if name == "log":
-            return math.log(x) if x > 0 else None
-        return math.exp(x) if x < 709 else math.inf  # exp(709) is the last finite double
+    apply = MATH[name]
+    return lambda: None if (x := argument()) is None else apply(x)
 
-    return value
+
+MATH = {
+    "abs": abs,
+    "exp": lambda x: math.exp(x) if x < 709 else math.inf,  # the largest double is exp(709.78)
+    "log": lambda x: math.log(x) if x > 0 else None,
+}
 
 
 def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
@@ -251,8 +250,8 @@ def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
 def _between(node: Function, history: History, scope: Scope) -> Verdict:
     low, high = node.numbers
     inside = node.name == "range"
-    mean = bind_sum(Metric(node.metric), scope)
-    return lambda: None if (value := mean()) is None else (low <= value <= high) == inside
+    number = bind_sum(Metric(node.metric), scope)
+    return lambda: None if (value := number()) is None else (low <= value <= high) == inside
 
 
 def _change(node: Function, history: History, scope: Scope) -> Verdict:
@@ -278,7 +277,7 @@ def _plateau(node: Function, history: History, scope: Scope) -> Verdict:
         first, second = history.window(half, n - half), history.window(half)
         if not first or not second:
             return None
-        a, b = sum(first) / len(first), sum(second) / len(second)
+        a, b = mean(first), mean(second)
         return abs(a - b) <= (size / 100 * max(abs(a), abs(b)) if node.percent else size)
 
     return verdict
@@ -292,7 +291,7 @@ def _spike(node: Function, history: History, scope: Scope) -> Verdict:
         before, now = history.window(n, SPIKE_POINTS), history.window(SPIKE_POINTS)
         if not before or not now:
             return None
-        baseline = sum(before) / len(before)
+        baseline = mean(before)
         return max(now) > factor * baseline if baseline > 0 else None
 
     return verdict
@@ -329,13 +328,7 @@ def _trend(node: Function, history: History, scope: Scope) -> Verdict:
 
 
 def _nonfinite(node: Function, history: History, scope: Scope) -> Verdict:
-    def verdict() -> bool | None:
-        if not history.values:
-            return None
-        value = history.values[-1]
-        return value is not None and not math.isfinite(value)
-
-    return verdict
+    return lambda: history.values[-1] is not None and not history.unbroken if history.values else None
 
 
 def _null(node: Function, history: History, scope: Scope) -> Verdict:

@@ -15,23 +15,30 @@
 """A YAML file with one rule goes in, its fields with their places come out; every YAML trap is explained where it is."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .tree import MAX_POINTS
+
 
 Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
-STRING, NUMBER, FLAG, STRINGS, MAP, LIST = (
-    "text",
-    "a whole number",
-    "true or false",
-    "text or a list of texts",
-    "a map",
-    "a list",
-)
+MAX_DEPTH = 20
+MERGE = "tag:yaml.org,2002:merge"
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+DECIMAL = re.compile(r"[-+]?(0|[1-9]\d*)|[-+]?\d*\.\d*([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+ANCHOR = "anchors (&) and aliases (*) are not allowed; write the value again, or put quotes around a text"
+BLOCK = "; YAML reads '>' and '|' as the start of a block of text: put quotes around it"
+DIGITS = "; write it with digits only, YAML reads forms such as 1e3 as text"
+
+STRING, FLAG, STRINGS, MAP, LIST = "text", "true or false", "text or a list of texts", "a map", "a list"
+NUMBER = f"a whole number from 1 to {MAX_POINTS}"
+TYPES = {STRING: str, STRINGS: str, FLAG: bool, MAP: dict, LIST: list}
 FIELDS = {
     "name": STRING,
     "description": STRING,
@@ -62,6 +69,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def pointer(text: str, column: int) -> str:
+    """Two lines: the text, and a caret below the column."""
+    return f"      {' '.join(text.splitlines())}\n      {' ' * column}^"
+
+
 class Document:
     """
     One YAML file read as a mapping, with the place of each field and the problems found so far.
@@ -69,109 +81,126 @@ class Document:
     Args:
         path (`Path`):
             File, as the user named it.
-        text (`str`):
-            Its content.
     """
 
-    def __init__(self, path: Path, text: str):
+    def __init__(self, path: Path):
         self.path = path
         self.problems: list[str] = []
-        self.mapping: dict[str, Any] | None = None
+        self.mapping: dict[str, Any] = {}
         self.keys: dict[str, yaml.Mark] = {}
         self.values: dict[str, yaml.Node] = {}
         self.bad: set[str] = set()
-        self._read(text)
 
-    def _read(self, text: str) -> None:
+    def read(self, text: str) -> None:
+        """Take in the content of the file."""
         try:
-            for event in yaml.parse(text, Loader):
-                if isinstance(event, yaml.NodeEvent) and event.anchor:
-                    self._report(
-                        event.start_mark, "anchors (&) and aliases (*) are not allowed; write the value again"
-                    )
-                    return
+            if not self._check_events(text):
+                return
             node = yaml.compose(text, Loader)
-        except yaml.YAMLError:
-            self._explain(text)
+        except yaml.YAMLError as error:
+            self._explain(text, error)
             return
-        if not isinstance(node, yaml.MappingNode):
-            self._report(node.start_mark if node else None, "expected fields such as 'name: ...'")
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            self.report(node.start_mark if node else None, "expected fields such as 'name: ...'")
             return
-        self._check_keys(node)
+        self._check_nodes(node)
         for key, value in node.value:
-            self.keys[str(key.value)], self.values[str(key.value)] = key.start_mark, value
-        try:
-            self.mapping = yaml.constructor.SafeConstructor().construct_document(node)
-        except yaml.MarkedYAMLError as error:  # tags such as !!python/object, unhashable keys
-            self._report(error.problem_mark, error.problem)
+            self._read_field(key, value)
 
-    def _explain(self, text: str) -> None:
-        """Say what the pure-Python parser says: its texts are clearer than libyaml's."""
+    def _check_events(self, text: str) -> bool:
+        """Refuse what no rule needs: anchors, aliases, tags, and nesting so deep that reading it could end Python."""
+        depth = 0
+        for event in yaml.parse(text, Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            problem = ""
+            if depth > MAX_DEPTH:
+                problem = f"more than {MAX_DEPTH} levels deep"
+            elif isinstance(event, yaml.NodeEvent) and event.anchor:
+                problem = ANCHOR
+            elif not isinstance(event, yaml.AliasEvent) and isinstance(event, yaml.NodeEvent) and event.tag:
+                problem = "tags (!) are not allowed; put quotes around a text that starts with '!'"
+            if problem:
+                self.report(event.start_mark, problem)
+                return False
+        return True
+
+    def _read_field(self, key: yaml.Node, node: yaml.Node) -> None:
+        if not isinstance(key, yaml.ScalarNode):
+            self.report(key.start_mark, "expected the name of a field")
+            return
+        self.keys[key.value], self.values[key.value] = key.start_mark, node
+        try:
+            self.mapping[key.value] = yaml.constructor.SafeConstructor().construct_document(node)
+        except yaml.MarkedYAMLError as error:  # for example an unhashable key
+            self.bad.add(key.value)
+            self.report(error.problem_mark, f"{key.value}: {error.problem}")
+        except ValueError as error:  # for example 2024-02-31, a date for YAML
+            self.problem(key.value, f"{error}; put it in quotes")
+
+    def _explain(self, text: str, error: yaml.YAMLError) -> None:
+        """Say what the pure-Python parser says, if it finds the problem too: its texts are clearer than libyaml's."""
         try:
             yaml.compose(text, yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark
-            line = text.splitlines()[mark.line] if mark.line < len(text.splitlines()) else ""
-            key, _, value = line.partition(":")
-            hint = ""
-            if value.strip()[:1] in (">", "|", "%", "@", "`", "!", "*", "&") and key.strip():
-                hint = f"; quote the {key.strip()}: '{value.strip()}'"
-            elif "\t" in line:
-                hint = "; use blanks instead of tabs"
-            elif ": " in value or value.rstrip().endswith(":"):
-                hint = "; put quotes around a text that contains ': '"
-            self._report(mark, f"not valid YAML: {error.problem}{hint}")
-        except yaml.YAMLError as error:
-            self._report(None, f"not valid YAML: {error}")
+        except yaml.YAMLError as clearer:
+            error = clearer
+        if not isinstance(error, yaml.MarkedYAMLError):
+            self.report(None, f"not valid YAML: {' '.join(str(error).split())}")
+            return
+        mark = error.problem_mark
+        self.report(mark, f"not valid YAML: {error.problem}{_hint([*text.splitlines(), ''][mark.line])}")
 
-    def _check_keys(self, node: yaml.Node) -> None:
-        """Duplicate keys, at any depth; YAML itself would silently take the last one."""
-        if isinstance(node, yaml.MappingNode):
+    def _check_nodes(self, node: yaml.Node) -> None:
+        """What YAML would silently read otherwise than it looks, at any depth: repeated keys, `0x40`, `1:30`."""
+        if isinstance(node, yaml.ScalarNode) and node.tag in NUMBERS and not DECIMAL.fullmatch(node.value):
+            self.report(
+                node.start_mark, f"YAML reads '{node.value}' as a number that is not decimal; put it in quotes"
+            )
+        elif isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
                 if str(key.value) in seen:
-                    self._report(key.start_mark, f"'{key.value}' is given twice")
+                    self.report(key.start_mark, f"'{key.value}' is given twice")
+                if key.tag == MERGE:
+                    self.report(key.start_mark, "'<<' is not allowed; write the fields themselves")
                 seen.add(str(key.value))
-                self._check_keys(value)
+                self._check_nodes(value)
         elif isinstance(node, yaml.SequenceNode):
             for item in node.value:
-                self._check_keys(item)
+                self._check_nodes(item)
 
-    def _report(self, mark: yaml.Mark | None, problem: str) -> None:
+    def report(self, mark: yaml.Mark | None, problem: str) -> None:
+        """Add a problem at a place; without one, at the start of the file."""
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         self.problems.append(f"{self.path}:{line}:{column}: {problem}")
 
     def check_fields(self) -> None:
         """Unknown, missing and wrongly typed fields."""
-        for name in self.mapping:
+        for name, mark in self.keys.items():
             if name not in FIELDS:
-                self._report(self.keys.get(str(name)), f"unknown field '{name}'{suggest(name, FIELDS)}")
-            else:
+                self.report(mark, f"unknown field '{name}'{suggest(name, FIELDS)}")
+            elif name in self.mapping:
                 self._check_type(name, FIELDS[name], self.mapping[name])
         for name in REQUIRED:
-            if name not in self.mapping:
-                self._report(None, f"field '{name}' is missing")
+            if name not in self.keys:
+                self.report(None, f"field '{name}' is missing")
 
     def _check_type(self, name: str, wanted: str, value: Any) -> None:
-        items = value if wanted == STRINGS and isinstance(value, list) else [value]
-        good = {STRING: str, STRINGS: str, FLAG: bool, MAP: dict, LIST: list}
-        for item in items or [None]:
-            right = type(item) is int and item >= 1 if wanted == NUMBER else isinstance(item, good[wanted])
-            if not right:
-                self.problem(name, f"expected {wanted}, found {item!r}{self._trap(name, wanted, item)}")
+        if wanted == NUMBER:
+            self._check_number(name, value)
+            return
+        for item in value if wanted == STRINGS and isinstance(value, list) else [value]:
+            if not isinstance(item, TYPES[wanted]):
+                self.problem(name, f"expected {wanted}, found {item!r}{_trap(wanted, item)}")
                 return
-        if wanted == STRING and not value.strip():
+            if isinstance(item, str) and not item.strip():
+                self.problem(name, f"is empty{BLOCK if self.values[name].style in ('|', '>') else ''}")
+                return
+        if value == [] and name in REQUIRED:
             self.problem(name, "is empty")
 
-    def _trap(self, name: str, wanted: str, item: Any) -> str:
-        """Why YAML read something else than was meant."""
-        if wanted in (STRING, STRINGS) and isinstance(item, bool):
-            return "; YAML reads on, off, yes and no as true and false: put it in quotes"
-        if wanted in (STRING, STRINGS) and isinstance(item, int | float):
-            return "; put it in quotes"
-        if wanted == NUMBER and isinstance(item, str):
-            return "; write it with digits only, YAML reads forms such as 1e3 as text"
-        return ""
+    def _check_number(self, name: str, value: Any) -> None:
+        if type(value) is not int or not 1 <= value <= MAX_POINTS:
+            self.problem(name, f"expected {NUMBER}, found {value!r}{DIGITS if isinstance(value, str) else ''}")
 
     def problem(self, name: str, problem: str, column: int | None = None, snippet: str = "") -> None:
         """Add a problem of a field; with `column`, of a place inside of its text."""
@@ -184,11 +213,10 @@ class Document:
         if node is None:
             return f"{self.path}:1:1: {name}: {problem}"
         line, start = node.start_mark.line + 1, node.start_mark.column + 1
-        if column is None or node.style in ("|", ">"):
-            text = f"{self.path}:{line}:{start}: {name}: {problem}"
-        else:
-            text = f"{self.path}:{line}:{start + (node.style is not None) + column}: {name}: {problem}"
-        return text if column is None else f"{text}\n      {snippet}\n      {' ' * column}^"
+        if column is not None and node.style not in ("|", ">"):
+            start += column + (node.style in ("'", '"'))
+        text = f"{self.path}:{line}:{start}: {name}: {problem}"
+        return text if column is None else f"{text}\n{pointer(snippet, column)}"
 
     def get(self, name: str, default: Any = None) -> Any:
         """Value of a field, unless it is missing or bad."""
@@ -208,12 +236,35 @@ class Document:
         return int(line), int(column)
 
 
+def _hint(line: str) -> str:
+    """What to write instead of a line that is not YAML."""
+    key, _, value = line.partition(":")
+    key, value = key.strip(), value.strip()
+    if key and value[:1] and value[0] in ">|%@`!*&[{":
+        return f"; quote the {key}: '{value}'"
+    if "\t" in line:
+        return "; use blanks instead of tabs"
+    if ": " in value or value.endswith(":"):
+        return "; put quotes around a text that contains ': '"
+    return ""
+
+
+def _trap(wanted: str, item: Any) -> str:
+    """Why YAML read something else than the text that was meant."""
+    if wanted not in (STRING, STRINGS) or item is None:
+        return ""
+    if isinstance(item, bool):
+        return "; YAML reads on, off, yes and no as true and false: put it in quotes"
+    return "; put it in quotes"
+
+
 def read_document(path: Path) -> Document:
     """Read one file."""
+    document = Document(path)
     try:
-        return Document(path, path.read_text(encoding="utf-8"))
+        document.read(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        document = Document(path, "{}")
-        document.mapping = None
-        document.problems.append(f"{path}:1:1: not UTF-8 text: {error.reason} at byte {error.start}")
-        return document
+        document.report(None, f"not UTF-8 text: {error.reason} at byte {error.start}")
+    except OSError as error:
+        document.report(None, f"cannot be read: {error.strerror}")
+    return document
