@@ -1,0 +1,81 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Synthetic DPO and GRPO logs go in, microseconds and memory per log record come out, with all rules of the trainer."""
+
+import argparse
+import random
+import resource
+import time
+
+import numpy as np
+
+from trl_diagnostics import Engine, MetricMap, Record
+from trl_diagnostics.engine.rulebook import collect_rules
+
+
+DPO = """loss grad_norm learning_rate epoch entropy num_tokens mean_token_accuracy rewards/chosen rewards/rejected
+rewards/accuracies rewards/margins logps/chosen logps/rejected logits/chosen logits/rejected aux_loss""".split()
+GRPO = """loss grad_norm learning_rate epoch num_tokens step_time completions/mean_length completions/min_length
+completions/max_length completions/clipped_ratio completions/mean_terminated_length completions/min_terminated_length
+completions/max_terminated_length rewards/accuracy/mean rewards/accuracy/std rewards/format/mean rewards/format/std
+reward reward_std frac_reward_zero_std kl entropy clip_ratio/low_mean clip_ratio/low_min clip_ratio/high_mean
+clip_ratio/high_max clip_ratio/region_mean sampling/sampling_logp_difference/mean sampling/sampling_logp_difference/max
+sampling/importance_sampling_ratio/min sampling/importance_sampling_ratio/mean
+sampling/importance_sampling_ratio/max""".split()
+KEYS = {"dpo": DPO, "grpo": GRPO}
+CONFIG = {"dpo": {}, "grpo": {"use_vllm": True, "beta": 0.04}}
+START = {"loss": 0.69, "learning_rate": 1e-6, "frac_reward_zero_std": 0.1, "entropy": 0.5, "kl": 0.01}
+
+
+def logs_of(trainer: str, step: int, noise: random.Random) -> dict[str, float]:
+    """One log: every key of the trainer with a healthy, noisy value."""
+    logs = {key: START.get(key, 1.0) * (1 + 0.1 * noise.random()) for key in KEYS[trainer]}
+    return {**logs, "num_tokens": 512.0 * step, "learning_rate": 1e-6, "epoch": step / 1000}
+
+
+def measure(trainer: str, records: int) -> None:
+    """Feed one long run and print one row per decade."""
+    metric_map = MetricMap(trainer)
+    config = {"max_steps": records, "warmup_steps": 0, **CONFIG[trainer]}
+    engine = Engine(collect_rules(), trainer, config, metric_map)
+    noise = random.Random(0)
+    took = np.zeros(records)
+    findings, decade = 0, 100
+    start_of_decade = 0
+    print(f"\n{trainer}: {len(KEYS[trainer])} keys, {len(engine.rules)} rules active")
+    print(f"{'records':>10} {'median us':>10} {'p99 us':>10} {'peak MiB':>10} {'findings':>9}")
+    for i in range(records):
+        logs = logs_of(trainer, i + 1, noise)
+        begin = time.perf_counter_ns()
+        findings += len(engine.update(Record(i + 1, 0.0, "train", metric_map.record(logs))))
+        took[i] = time.perf_counter_ns() - begin
+        if i + 1 == decade:
+            part = took[start_of_decade : i + 1] / 1000
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{i + 1:>10} {np.median(part):>10.1f} {np.percentile(part, 99):>10.1f} {peak:>10.0f} {findings:>9}")
+            start_of_decade, decade = i + 1, decade * 10
+
+
+def main() -> None:
+    """Run the benchmark for each trainer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    arguments = parser.parse_args()
+    for trainer in KEYS:
+        measure(trainer, arguments.records)
+
+
+if __name__ == "__main__":
+    main()
