@@ -35,13 +35,26 @@ clip_ratio/high_max clip_ratio/region_mean sampling/sampling_logp_difference/mea
 sampling/importance_sampling_ratio/min sampling/importance_sampling_ratio/mean
 sampling/importance_sampling_ratio/max""".split()
 KEYS = {"dpo": DPO, "grpo": GRPO}
-CONFIG = {"dpo": {}, "grpo": {"use_vllm": True, "beta": 0.04}}
-START = {"loss": 0.69, "learning_rate": 1e-6, "frac_reward_zero_std": 0.1, "entropy": 0.5, "kl": 0.01}
+CONFIG = {"dpo": {}, "grpo": {"use_vllm": True, "beta": 0.04, "max_completion_length": 256}}
+TYPICAL = {
+    "loss": 0.6,
+    "entropy": 0.5,
+    "kl": 0.01,
+    "frac_reward_zero_std": 0.1,
+    "completions/mean_length": 120.0,
+    "completions/min_length": 20.0,
+    "completions/max_length": 250.0,
+    "completions/clipped_ratio": 0.05,
+    "completions/mean_terminated_length": 115.0,
+    "sampling/sampling_logp_difference/mean": 0.01,
+}
 
 
 def logs_of(trainer: str, step: int, noise: random.Random) -> dict[str, float]:
     """One log: every key of the trainer with a healthy, noisy value."""
-    logs = {key: START.get(key, 1.0) * (1 + 0.1 * noise.random()) for key in KEYS[trainer]}
+    logs = {key: TYPICAL.get(key, 1.0) * (0.95 + 0.1 * noise.random()) for key in KEYS[trainer]}
+    if trainer == "dpo":  # the policy leaves the reference slowly
+        logs |= {key: logs[key] * min(step / 1000, 1.0) for key in logs if key.startswith("rewards/")}
     return {**logs, "num_tokens": 512.0 * step, "learning_rate": 1e-6, "epoch": step / 1000}
 
 

@@ -189,7 +189,7 @@ def stated_version(folder: Path) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sources", nargs="*", help="a folder of TRL wheels, or release numbers to download")
+    parser.add_argument("sources", nargs="*", help="a folder of TRL wheels, or releases to add to those in the maps (downloads all)")
     parser.add_argument("--check", action="store_true", help="compare the committed maps with a TRL, write nothing")
     parser.add_argument("--source", type=Path, help="with --check: a TRL source tree or wheel, not the installed one")
     parser.add_argument("--rules", type=Path, default=ROOT / "trl_diagnostics" / "rules", help="rules that may break")
@@ -213,11 +213,11 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.sources[0]) if arguments.sources else Path(temporary)
-        if not folder.is_dir():
+        if not folder.is_dir():  # the maps are a history, so the releases they cover are read again too
             folder = Path(temporary)
-            fetch(arguments.sources, folder)
+            fetch([*json.loads(INDEX.read_text())["releases"], *arguments.sources], folder)
         if not wheels(folder):
-            raise SystemExit("name a folder of TRL wheels, or release numbers to download")
+            raise SystemExit("name a folder of TRL wheels, or releases to add")
         write(*history(Release.from_wheel(path) for path in wheels(folder)))
     return 0
 
