@@ -189,7 +189,9 @@ def stated_version(folder: Path) -> str:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sources", nargs="*", help="a folder of TRL wheels, or releases to add to those in the maps (downloads all)")
+    parser.add_argument(
+        "sources", nargs="*", help="a folder of TRL wheels, or releases to add to those in the maps (downloads all)"
+    )
     parser.add_argument("--check", action="store_true", help="compare the committed maps with a TRL, write nothing")
     parser.add_argument("--source", type=Path, help="with --check: a TRL source tree or wheel, not the installed one")
     parser.add_argument("--rules", type=Path, default=ROOT / "trl_diagnostics" / "rules", help="rules that may break")

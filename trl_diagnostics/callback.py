@@ -34,6 +34,9 @@ from .sinks.run_dir import RunDir
 from .sources.probes import nonfinite_parameters
 
 
+STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
+
+
 class DiagnosticsCallback(TrainerCallback, ExportableState):
     """
     Watches a post-training run of TRL and says in plain words what goes wrong, why, and what to change.
@@ -82,47 +85,53 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         stop_on_critical: bool = False,
         stop_severity: str = "high",
         enable_live_warnings: bool = True,
-        custom_alerts: Sequence[str] = (),
+        custom_alerts: Sequence[str] | None = None,
         custom_heuristics_dir: str | Path | None = None,
-        disable: Sequence[str] = (),
+        disable: Sequence[str] | None = None,
         on_finding: Callable[[Finding], None] | None = None,
     ):
-        if stop_severity not in SEVERITIES:
-            raise DiagnosticsError(f"stop_severity: '{stop_severity}' is not one of {', '.join(SEVERITIES)}")
+        _check_path("run_dir", run_dir)
+        _check_path("custom_heuristics_dir", custom_heuristics_dir)
+        if stop_severity not in STOP_SEVERITIES:
+            raise DiagnosticsError(f"stop_severity: {stop_severity!r} is not one of {', '.join(STOP_SEVERITIES)}")
         if on_finding is not None and not callable(on_finding):
             raise DiagnosticsError(f"on_finding: expected a function of one finding, found {on_finding!r}")
         self.run_dir = run_dir
         self.stop_on_critical = stop_on_critical
         self.stop_severity = Severity[stop_severity.upper()]
         self.enable_live_warnings = enable_live_warnings
-        self.custom_alerts, self.disable = custom_alerts, disable
+        self.custom_alerts, self.disable = custom_alerts or (), disable or ()
         self.custom_heuristics_dir = custom_heuristics_dir
         self.on_finding = on_finding
-        self.rules = collect_rules(custom_alerts, custom_heuristics_dir, disable, check_metric)
+        self.had_on_finding = False  # set by the Trainer on the copy that it makes when it restores callbacks
+        self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric)
         self.findings: list[Finding] = []
         self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
-        self.saved: dict[str, Any] | None = None  # state from a checkpoint
+        self.saved: dict[str, Any] | None = None  # set likewise
         self.engine: Engine | None = None
         self.metric_map: MetricMap | None = None
         self.files: RunDir | None = None
         self.stop_because: Finding | None = None
+        self.stop_ignored = False
 
     def state(self) -> dict[str, Any]:
         """What the Trainer puts into a checkpoint: the arguments, and everything the rules remember."""
         memory = self._guard("checkpoint state", self._memory)
         return {
-            "args": {
-                "run_dir": None if self.run_dir is None else str(self.run_dir),
-                "stop_on_critical": self.stop_on_critical,
-                "stop_severity": str(self.stop_severity),
-                "enable_live_warnings": self.enable_live_warnings,
-                "custom_alerts": list(self.custom_alerts),
-                "custom_heuristics_dir": None
-                if self.custom_heuristics_dir is None
-                else str(self.custom_heuristics_dir),
-                "disable": list(self.disable),
-            },
-            "attributes": {"saved": memory},
+            "args": self._arguments(),
+            "attributes": {"saved": memory, "had_on_finding": self.on_finding is not None},
+        }
+
+    def _arguments(self) -> dict[str, Any]:
+        folder = self.custom_heuristics_dir
+        return {
+            "run_dir": None if self.run_dir is None else str(self.run_dir),
+            "stop_on_critical": self.stop_on_critical,
+            "stop_severity": str(self.stop_severity),
+            "enable_live_warnings": self.enable_live_warnings,
+            "custom_alerts": list(self.custom_alerts),
+            "custom_heuristics_dir": None if folder is None else str(folder),
+            "disable": list(self.disable),
         }
 
     def _memory(self) -> dict[str, Any] | None:
@@ -131,44 +140,54 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return {"engine": self.engine.state_dict(), "findings": [finding.to_json() for finding in self.findings]}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self.findings, self.broken, self.engine = [], {}, None
+        self.stop_because, self.stop_ignored = None, False
+        # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self._guard("start", self._begin, args, state)
 
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
-        self.findings, self.broken, self.stop_because = [], {}, None
         trl_version = _trl_version()
         classes = [cls.__name__ for cls in type(args).__mro__]
-        self.metric_map = MetricMap(trainer_of(classes), trl_version)
+        self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version)
+        self.files = RunDir(Path(args.output_dir) / "diagnostics" if self.run_dir is None else self.run_dir)
         self.engine = Engine(self.rules, self.metric_map.trainer, _config(args, state), self.metric_map)
-        resumed = state.global_step > 0
-        if resumed:
-            self._restore(state)
-        if not state.is_world_process_zero:
-            return
-        path = Path(self.run_dir) if self.run_dir is not None else Path(args.output_dir) / "diagnostics"
-        self.files = RunDir(path, resumed)
-        console.set_up_logger()
+        if state.is_world_process_zero:
+            console.set_up_logger()
+            self._guard("run directory", self.files.begin, state.global_step)
+        if state.global_step > 0:
+            self._guard("state from the checkpoint", self._restore, state)
+        if state.is_world_process_zero:
+            self._greet(trl_version, args, state)
+
+    def _greet(self, trl_version: str | None, args: TrainingArguments, state: TrainerState) -> None:
         coverage = self.engine.coverage()
-        console.logger.info(console.banner(self.metric_map.trainer, trl_version, coverage, str(path)))
+        console.logger.info(console.banner(self.metric_map.trainer, trl_version, coverage, str(self.files.path)))
         silent = self.engine.cannot_fire(state.max_steps, state.logging_steps)
         if silent and args.logging_strategy == "steps":
             console.logger.warning(console.too_few_logs(silent, state.max_steps, state.logging_steps))
+        if self.had_on_finding and self.on_finding is None:
+            console.logger.warning(console.LOST_ON_FINDING)
 
     def _restore(self, state: TrainerState) -> None:
         """Take over what the checkpoint remembers; the Trainer itself only does so on request."""
-        stored = state.stateful_callbacks.get(type(self).__name__)
-        stored = stored[0] if isinstance(stored, list) else stored
-        memory = self.saved or (stored and stored["attributes"]["saved"])
-        if memory:
+        stored = state.stateful_callbacks[type(self).__name__]
+        # With several callbacks of this class the Trainer keeps a list and adds to it at each checkpoint.
+        found = [one for one in _listed(stored) if one["attributes"]["saved"]]
+        mine = [one for one in found if one["args"] == self._arguments()] or found
+        if mine:
+            memory = mine[-1]["attributes"]["saved"]
             self.engine.load_state_dict(memory["engine"])
             self.findings = [Finding.from_json(finding) for finding in memory["findings"]]
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
         if self.engine is None or not state.is_world_process_zero:
             return
+        self._notice_ignored_stop(state)
         record = self._guard("metric names", self._record, state.global_step, logs or {}, kwargs.get("model"))
         if record is None:
             return
-        self._guard("metrics.jsonl", self.files.write_record, record)
+        self._guard("run directory", self.files.write_record, record)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, args, state)
         if self.stop_because and args.world_size == 1:
@@ -176,7 +195,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
-        phase = _phase(metrics)
+        phase = _phase(logs)
         if phase == "train" and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
@@ -184,7 +203,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
         self.findings.append(finding)
-        self._guard("findings.jsonl", self.files.write_finding, finding)
+        self._guard("run directory", self.files.write_finding, finding)
         severity = Severity[finding.severity.upper()]
         if self.enable_live_warnings and severity > Severity.INFO:
             self._guard("live warnings", _show, finding)
@@ -193,16 +212,23 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         stops = finding.state == "started" and finding.status == "stable" and severity >= self.stop_severity
         if self.stop_on_critical and stops and self.stop_because is None:
             self.stop_because = finding
-            checkpoint = self._guard(
-                "checkpoint search", _checkpoint_before, Path(args.output_dir), finding.first_step
-            )
-            console.logger.warning(console.stopped(finding, state.global_step, checkpoint))
+            last = state.global_step + (args.world_size > 1)  # the other processes hear of it one step later
+            checkpoint = self._guard("checkpoint search", _checkpoint_before, finding, args, state)
+            console.logger.warning(console.stopped(finding, last, checkpoint))
+
+    def _notice_ignored_stop(self, state: TrainerState) -> None:
+        # with several processes the stop comes with the step after the next log at the latest
+        if self.stop_because and state.global_step > self.stop_because.step + state.logging_steps + 1:
+            if not self.stop_ignored:
+                console.logger.warning(console.NOT_STOPPED)
+            self.stop_ignored = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # The main process judges. With several processes all of them must leave the loop at the same step, so they
         # agree here: every rank comes to the end of every step, and the step after a log is the same on all of them.
         if self.stop_on_critical and args.world_size > 1 and _follows_a_log(args, state):
-            control.should_training_stop |= _any_rank(self.stop_because is not None, args.device)
+            stop = self._guard("stop on all ranks", _any_rank, self.stop_because is not None, args.device)
+            control.should_training_stop |= bool(stop)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.engine is not None and state.is_world_process_zero:
@@ -228,6 +254,15 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             return None
 
 
+def _check_path(option: str, value: Any) -> None:
+    if value is not None and not isinstance(value, str | Path):
+        raise DiagnosticsError(f"{option}: expected a path, found {value!r}")
+
+
+def _listed(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
 def _trl_version() -> str | None:
     try:
         return version("trl")
@@ -243,10 +278,10 @@ def _config(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
     return config
 
 
-def _phase(metrics: dict[str, Any]) -> str:
-    if "train_runtime" in metrics:
+def _phase(logs: dict[str, Any]) -> str:
+    if "train_loss" in logs:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
         return "summary"
-    return "eval" if any(name.startswith("eval_") for name in metrics) and "loss" not in metrics else "train"
+    return "eval" if "loss" not in logs and any(str(key).startswith("eval_") for key in logs) else "train"
 
 
 def _show(finding: Finding) -> None:
@@ -256,11 +291,12 @@ def _show(finding: Finding) -> None:
         console.logger.warning(console.warning(finding))
 
 
-def _checkpoint_before(output_dir: Path, step: int) -> str | None:
-    """The last checkpoint on disk from before the problem began."""
-    steps = [int(path.name.removeprefix("checkpoint-")) for path in output_dir.glob("checkpoint-*") if path.is_dir()]
-    good = [saved for saved in steps if saved < step]
-    return str(output_dir / f"checkpoint-{max(good)}") if good else None
+def _checkpoint_before(finding: Finding, args: TrainingArguments, state: TrainerState) -> str | None:
+    """The last checkpoint on disk from before the problem began, which may be anywhere between two logs."""
+    last_good = finding.first_step - (state.logging_steps if args.logging_strategy == "steps" else 1)
+    folders = [(path.name.removeprefix("checkpoint-"), path) for path in Path(args.output_dir).glob("checkpoint-*")]
+    good = [(int(step), str(path)) for step, path in folders if step.isdecimal() and int(step) <= last_good]
+    return max(good)[1] if good else None
 
 
 def _follows_a_log(args: TrainingArguments, state: TrainerState) -> bool:

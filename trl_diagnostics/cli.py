@@ -17,15 +17,17 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from .engine.finding import DiagnosticsError
-from .engine.rule import Rule, load_rules, select
+from .engine.rule import Rule, load_rules, merge_rules, select
 from .engine.rule_tests import check_tests
-from .engine.rulebook import collect_rules
-from .metrics.names import MetricMap, check_metric
+from .engine.rulebook import BUILTIN, collect_rules
+from .engine.yaml_file import suggest
+from .metrics.names import MetricMap, check_metric, known_trainers
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,16 +61,24 @@ def list_rules(args: argparse.Namespace) -> int:
     """Print a table of the built-in rules."""
     rules = collect_rules()
     if args.trainer:
-        metric_map = MetricMap(args.trainer)
-        rules = [rule for rule in rules if rule.applies_to((args.trainer, *metric_map.bases))]
+        metric_map = _map_of(args.trainer)
+        rules = [rule for rule in rules if rule.applies_to((metric_map.trainer, *metric_map.bases))]
     table = Table(box=None, pad_edge=False)
     for title in ("rule", "severity", "trainers", "description"):
         table.add_column(title, no_wrap=title == "rule")
     for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
         table.add_row(rule.name, str(rule.severity), ", ".join(rule.trainers), rule.description)
-    Console().print(table)
+    Console(markup=False, highlight=False).print(table)
     print(f"{len(rules)} rules")
     return 0
+
+
+def _map_of(trainer: str) -> MetricMap:
+    metric_map, known = MetricMap(trainer), known_trainers()
+    if metric_map.trainer not in known:
+        hint = suggest(metric_map.trainer, known) or f"; known are {', '.join(known)}"
+        raise DiagnosticsError(f"--trainer: no trainer '{trainer}'{hint}")
+    return metric_map
 
 
 def show_rule(args: argparse.Namespace) -> int:
@@ -103,16 +113,18 @@ def _describe(rule: Rule) -> str:
 
 def check_rules(args: argparse.Namespace) -> int:
     """Read rule files, check names, run tests."""
-    rules = load_rules(args.paths, check_metric)
+    missing = [path for path in args.paths if not Path(path).exists()]
+    if missing:
+        raise DiagnosticsError("\n".join(f"{path}: no such file or folder" for path in missing))
+    try:
+        rules = load_rules(args.paths, check_metric)
+        merge_rules(load_rules(BUILTIN), rules)  # `unless` may name a built-in rule
+    except DiagnosticsError as error:
+        print(error)
+        return 1
     problems = [problem for rule in rules for problem in check_tests(rule, MetricMap)]
-    print(
-        "\n".join(
-            [
-                *problems,
-                f"{len(rules)} rules, {sum(len(rule.tests) for rule in rules)} tests, {len(problems)} problems",
-            ]
-        )
-    )
+    tests = sum(len(rule.tests) for rule in rules)
+    print(*problems, f"{len(rules)} rules, {tests} tests, {len(problems)} problems", sep="\n")
     return 1 if problems else 0
 
 

@@ -29,6 +29,15 @@ logger = logging.getLogger(__name__)
 WIDTH = 119
 INDENT = " " * 7
 
+LOST_ON_FINDING = (
+    "TRL diagnostics: restore_callback_states_from_checkpoint=True replaces callbacks by copies, and a function such as "
+    "on_finding cannot be copied. Leave that option out: the diagnostics take over their state from a checkpoint anyway."
+)
+NOT_STOPPED = (
+    "TRL diagnostics: this trainer does not look at control.should_training_stop (PPO does not), so stop_on_critical "
+    "cannot end it. Interrupt the run."
+)
+
 
 class BarHandler(logging.Handler):
     """Writes to standard error without tearing the Trainer's progress bar."""
@@ -41,7 +50,8 @@ class BarHandler(logging.Handler):
 
 def set_up_logger() -> None:
     """Make the messages visible unless the user has set up logging, as transformers does for its own."""
-    logger.setLevel(logging.INFO)
+    if logger.getEffectiveLevel() == logging.getLogger().level:  # nobody has chosen one for these messages
+        logger.setLevel(logging.INFO)
     if not logger.hasHandlers():
         logger.addHandler(BarHandler())
 
@@ -60,8 +70,9 @@ def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_
 def too_few_logs(names: list[str], max_steps: int, logging_steps: int) -> str:
     """Warning about rules whose warm-up is longer than the run."""
     points = max_steps // max(logging_steps, 1)
+    need = "rule needs" if len(names) == 1 else "rules need"
     return (
-        f"TRL diagnostics: {len(names)} rules need more than the {points} logs of this run (max_steps {max_steps}, "
+        f"TRL diagnostics: {len(names)} {need} more than the {points} logs of this run (max_steps {max_steps}, "
         f"logging_steps {logging_steps}) and will stay silent: {_some(names)}. A lower logging_steps lets them speak."
     )
 
@@ -112,18 +123,29 @@ def summary(findings: Iterable[Finding], coverage: dict[str, str], records: int,
     """
     findings = list(findings)
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
-    episodes = rank(f for f in findings if f.state == "started")
-    lines = [f"TRL diagnostics: {_headline(episodes)} in {records} logs"]
-    for i, finding in enumerate(episodes, 1):
-        end = ended.get((finding.rule, finding.metric, finding.first_step))
-        until = f"to {end}" if end is not None else "to the end"
-        lines.append(f"  {i}. [{finding.severity.upper()}] {finding.rule}  step {finding.first_step} {until}")
-        lines += _block(finding.message)
-        if finding.fix and not finding.cascade_of:
-            lines += _block(f"What to do: {finding.fix}")
+    episodes: dict[tuple[str, str], list[Finding]] = {}
+    for finding in rank(f for f in findings if f.state == "started"):
+        episodes.setdefault((finding.rule, finding.metric), []).append(finding)
+    problems = [same[0] for same in episodes.values()]
+    lines = [f"TRL diagnostics: {_headline(problems)} in {records} log{'s' * (records != 1)}"]
+    for i, same in enumerate(episodes.values(), 1):
+        steps = [_span(finding, ended) for finding in same]
+        lines.append(f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {_some(steps)}")
+        lines += _advice(same[0])
     lines += _coverage_lines(coverage)
     lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
+
+
+def _span(finding: Finding, ended: dict[tuple[str, str, int], int]) -> str:
+    return f"{finding.first_step} to {ended.get((finding.rule, finding.metric, finding.first_step), 'the end')}"
+
+
+def _advice(finding: Finding) -> list[str]:
+    lines = _block(finding.message)
+    if finding.cascade_of:
+        return lines + _block(f"Follows {finding.cascade_of}.")
+    return lines + (_block(f"What to do: {finding.fix}") if finding.fix else [])
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
@@ -131,10 +153,10 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: (f.cascade_of is not None, -Severity[f.severity.upper()], f.first_step))
 
 
-def _headline(episodes: list[Finding]) -> str:
-    count = Counter(finding.severity for finding in episodes)
+def _headline(problems: list[Finding]) -> str:
+    count = Counter(finding.severity for finding in problems)
     said = [f"{count[str(severity)]} {severity}" for severity in reversed(Severity) if count[str(severity)]]
-    return f"{', '.join(said)} findings" if said else "no findings"
+    return f"{', '.join(said)} finding{'s' * (len(problems) > 1)}" if said else "no findings"
 
 
 def _coverage_lines(coverage: dict[str, str]) -> list[str]:

@@ -15,6 +15,7 @@
 """Records and findings go in, the files of the run directory come out: strict JSON lines, appended and flushed."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,33 +27,46 @@ METRICS, FINDINGS = "metrics.jsonl", "findings.jsonl"
 
 class RunDir:
     """
-    The files a run leaves behind. Every line is complete on disk before the call returns, so that a run that dies
+    The files a run leaves behind. Every line is complete in its file before the call returns, so that a run that dies
     loses nothing but the line being written.
 
     Args:
         path (`str` or `Path`):
             Folder; it is created when the first line is written.
-        resume (`bool`, *optional*, defaults to `False`):
-            Whether to append to what is there. Otherwise the files of an earlier run are moved to `attempts/<n>/`.
     """
 
-    def __init__(self, path: str | Path, resume: bool = False):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         self._files: dict[str, TextIO] = {}
-        if not resume:
-            self._set_aside()
 
-    def _set_aside(self) -> None:
+    def begin(self, step: int = 0) -> None:
+        """
+        Prepare for a run that starts after `step`: what an earlier run wrote later than that moves to
+        `attempts/<n>/`. The run will write these steps again, and a file must tell one story.
+
+        Args:
+            step (`int`, *optional*, defaults to `0`):
+                Optimizer step of the checkpoint from which training goes on.
+        """
         found = [self.path / name for name in (METRICS, FINDINGS) if (self.path / name).exists()]
-        if not found:
+        late = [file for file in found if step == 0 or _split(file, step)]
+        if not late:
             return
+        folder = self._new_attempt()
+        for file in late:
+            if step == 0:
+                file.rename(folder / file.name)
+            else:
+                _late(file).rename(folder / file.name)
+                _kept(file).replace(file)
+
+    def _new_attempt(self) -> Path:
         attempts = self.path / "attempts"
         attempts.mkdir(exist_ok=True)
-        taken = [int(folder.name) for folder in attempts.iterdir() if folder.name.isdigit()]
+        taken = [int(folder.name) for folder in attempts.iterdir() if folder.name.isdecimal()]
         folder = attempts / str(max(taken, default=0) + 1)
         folder.mkdir()
-        for file in found:
-            file.rename(folder / file.name)
+        return folder
 
     def write_record(self, record: Record) -> None:
         """Append one record to `metrics.jsonl`."""
@@ -66,7 +80,7 @@ class RunDir:
         line = json.dumps(data, allow_nan=False) + "\n"
         if name not in self._files:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._files[name] = _open_at_line_start(self.path / name)
+            self._files[name] = (self.path / name).open("a", encoding="utf-8")
         file = self._files[name]
         file.write(line)
         file.flush()
@@ -78,12 +92,29 @@ class RunDir:
         self._files.clear()
 
 
-def _open_at_line_start(path: Path) -> TextIO:
-    """Open for appending; a torn last line (power loss while writing) is ended, so that it cannot spoil the next."""
-    file = path.open("ab+")
-    if file.tell():
-        file.seek(-1, 2)
-        if file.read(1) != b"\n":
-            file.write(b"\n")
-    file.close()
-    return path.open("a", encoding="utf-8")
+def _late(file: Path) -> Path:
+    return file.with_name(f"{file.name}.late")
+
+
+def _kept(file: Path) -> Path:
+    return file.with_name(f"{file.name}.kept")
+
+
+def _split(file: Path, step: int) -> bool:
+    """Write the lines up to `step` to one file and the later ones to another; whether there are later ones."""
+    with file.open("rb") as lines, _kept(file).open("wb") as kept, _late(file).open("wb") as late:
+        for line in lines:
+            (kept if _is_before(line, step) else late).write(line)
+    if os.path.getsize(_late(file)):
+        return True
+    _kept(file).unlink()
+    _late(file).unlink()
+    return False
+
+
+def _is_before(line: bytes, step: int) -> bool:
+    """A torn last line (the process was killed while writing) counts as late, and so does the summary of a run."""
+    if not line.endswith(b"\n"):
+        return False
+    data = json.loads(line)
+    return data["step"] <= step and data.get("phase") != "summary"

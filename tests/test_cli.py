@@ -1,0 +1,170 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command line: what each command prints, and its exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from trl_diagnostics import cli
+from trl_diagnostics.engine.rulebook import BUILTIN, collect_rules
+
+
+GOOD = """\
+name: boom
+trainers: [grpo]
+metric: kl
+condition: "> 5 for 3 steps"
+severity: high
+message: "KL at {value:.1f}."
+min_steps: 3
+tests:
+  - name: jumps
+    series: 0.1~0.05x10 9~0.5x10
+    fires: 13
+"""
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as done:
+        cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return done.value.code, captured.out, captured.err
+
+
+def rule_file(folder, text=GOOD, name="boom"):
+    file = folder / f"{name}.yaml"
+    file.write_text(text)
+    return file
+
+
+def listed(out):
+    return {line.split()[0] for line in out.splitlines()[1:-1] if line[:1].strip()}
+
+
+def test_rules_lists_all(capsys):
+    code, out, err = run(capsys, "rules")
+    rules = collect_rules()
+    assert (code, err) == (0, "")
+    assert listed(out) == {rule.name for rule in rules}
+    assert out.splitlines()[-1] == f"{len(rules)} rules"
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "online_dpo", "OnlineDPO"])
+def test_rules_of_one_trainer(trainer, capsys):
+    code, out, _ = run(capsys, "rules", "--trainer", trainer)
+    assert code == 0
+    names = listed(out)
+    assert "grad_norm_zero" in names  # common
+    wrong = [r.name for r in collect_rules() if r.name in names and {"kto", "grpo"} >= set(r.trainers)]
+    assert names and wrong == []
+
+
+def test_rules_of_a_trainer_that_does_not_exist(capsys):
+    assert run(capsys, "rules", "--trainer", "grop") == (2, "", "--trainer: no trainer 'grop'; did you mean 'grpo'?\n")
+
+
+def test_show(capsys):
+    code, out, err = run(capsys, "rules", "show", "grad_norm_zero")
+    assert (code, err) == (0, "")
+    assert out.startswith("grad_norm_zero: ")
+    for field in ("severity", "trainers", "metric", "condition", "says", "why", "fix", "references"):
+        assert f"\n  {field}: " in out
+
+
+def test_every_rule_can_be_shown(capsys):
+    code, out, _ = run(capsys, "rules", "show", "*")
+    assert code == 0
+    assert all(f"\n{rule.name}: " in f"\n{out}" for rule in collect_rules())
+
+
+def test_show_of_an_unknown_rule(capsys):
+    assert run(capsys, "rules", "show", "grad_norm_zer") == (
+        2,
+        "",
+        "rules show: no rule 'grad_norm_zer'; did you mean 'grad_norm_zero'?\n",
+    )
+
+
+def test_check_of_a_good_file(tmp_path, capsys):
+    assert run(capsys, "rules", "check", rule_file(tmp_path)) == (0, "1 rules, 1 tests, 0 problems\n", "")
+
+
+def test_check_of_the_built_in_rules(capsys):
+    code, out, _ = run(capsys, "rules", "check", BUILTIN)
+    assert code == 0, out
+
+
+def test_check_of_a_failing_test(tmp_path, capsys):
+    file = rule_file(tmp_path, GOOD.replace("fires: 13", "fires: never"))
+    assert run(capsys, "rules", "check", tmp_path) == (
+        1,
+        f"{file}:9:3: tests: 'jumps': fires at [13], expected never\n1 rules, 1 tests, 1 problems\n",
+        "",
+    )
+
+
+def test_check_reports_all_problems_of_all_files(tmp_path, capsys):
+    first = rule_file(tmp_path, GOOD.replace("severity: high", "severity: hihg"), "boom")
+    second = rule_file(tmp_path, GOOD.replace("name: boom", "name: bang").replace("metric: kl", "metric: kll"), "bang")
+    code, out, err = run(capsys, "rules", "check", tmp_path)
+    assert (code, err) == (1, "")
+    assert out.splitlines() == [
+        f"{second}:3:9: metric: 'kll' is not logged by any of [grpo]; did you mean 'kl'?",
+        f"{first}:5:11: severity: 'hihg' is not one of critical, high, medium, low, info; did you mean 'high'?",
+    ]
+
+
+def test_check_of_a_rule_silenced_by_no_rule(tmp_path, capsys):
+    file = rule_file(tmp_path, GOOD + "unless: [grad_norm_zer]\n")
+    assert run(capsys, "rules", "check", file) == (
+        1,
+        f"{file}:12:9: unless: no rule 'grad_norm_zer'; did you mean 'grad_norm_zero'?\n",
+        "",
+    )
+    assert run(capsys, "rules", "check", rule_file(tmp_path, GOOD + "unless: [grad_norm_zero]\n"))[0] == 0
+
+
+def test_check_of_nothing(tmp_path, capsys):
+    assert run(capsys, "rules", "check", tmp_path / "a.yaml", tmp_path / "b") == (
+        2,
+        "",
+        f"{tmp_path}/a.yaml: no such file or folder\n{tmp_path}/b: no such file or folder\n",
+    )
+    assert run(capsys, "rules", "check", tmp_path) == (1, f"{tmp_path}: no rule files (*.yaml) in this folder\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["ruels"], ["rules", "show"], ["rules", "check"], ["rules", "--trainer"]])
+def test_usage_errors(arguments, capsys):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "") and err.startswith("usage: trl-diagnostics")
+
+
+def test_help(capsys):
+    assert run(capsys, "--help")[0] == 0
+    assert run(capsys, "rules", "check", "--help")[0] == 0
+
+
+@pytest.mark.parametrize("arguments", [["rules"], ["rules", "check", str(BUILTIN / "common")]])
+def test_no_training_library_is_loaded(arguments):
+    code = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sorted({'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)), 'end'))\n"
+        f"from trl_diagnostics.cli import main\nmain({arguments!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == "end"

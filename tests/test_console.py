@@ -1,0 +1,194 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a person reads in the terminal, letter by letter."""
+
+import subprocess
+import sys
+
+from trl_diagnostics import Finding
+from trl_diagnostics.engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
+from trl_diagnostics.sinks import console
+
+
+def finding(
+    rule="importance_sampling_ratio_low", severity="high", state="started", step=120, first_step=112, **fields
+):
+    message = "Importance sampling ratio at 0.10 for 10 logs in a row (1.0 is healthy)."
+    fields = {"message": message, "metric": "importance_sampling_ratio", "value": 0.1} | fields
+    return Finding(rule, severity, state, step, first_step, **fields)
+
+
+FIX = """Compare the weights in vLLM with the trainer's after a sync, match the dtype of the two engines, lower the number of
+updates per generation.
+"""
+
+
+def test_warning():
+    said = console.warning(finding(fix=FIX, reference=["https://github.com/huggingface/trl/issues/4772"]))
+    assert said == (
+        "[HIGH] importance_sampling_ratio_low  step 120 (since 112)\n"
+        "       Importance sampling ratio at 0.10 for 10 logs in a row (1.0 is healthy).\n"
+        "       Fix: Compare the weights in vLLM with the trainer's after a sync, match the dtype of the two engines, lower the\n"
+        "       number of updates per generation.\n"
+        "       Ref: https://github.com/huggingface/trl/issues/4772"
+    )
+    assert max(map(len, said.splitlines())) <= 119
+
+
+def test_warning_of_a_sudden_problem_has_no_since():
+    assert console.warning(finding(first_step=120)) == (
+        "[HIGH] importance_sampling_ratio_low  step 120\n"
+        "       Importance sampling ratio at 0.10 for 10 logs in a row (1.0 is healthy)."
+    )
+
+
+def test_warning_marks_what_is_not_stable():
+    head = console.warning(finding(status="experimental")).splitlines()[0]
+    assert head == "[HIGH] importance_sampling_ratio_low  step 120 (since 112)  experimental"
+
+
+def test_warning_of_a_consequence_leaves_the_advice_to_its_cause():
+    said = console.warning(finding(fix=FIX, reference=["https://x.org"], cascade_of="nonfinite_loss"))
+    assert said == (
+        "[HIGH] importance_sampling_ratio_low  step 120 (since 112)\n"
+        "       Importance sampling ratio at 0.10 for 10 logs in a row (1.0 is healthy).\n"
+        "       Follows nonfinite_loss."
+    )
+
+
+def test_a_long_reference_is_not_broken():
+    long = "https://example.org/" + "a" * 200
+    assert console.warning(finding(reference=[long])).splitlines()[-1] == f"       Ref: {long}"
+
+
+def test_resolved():
+    assert console.resolved(finding(state="resolved")) == "[RESOLVED] importance_sampling_ratio_low  step 120"
+
+
+def test_stopped():
+    assert console.stopped(finding(), 120, "out/checkpoint-100") == (
+        "[STOP] Training stops at step 120 because of importance_sampling_ratio_low. Resume from out/checkpoint-100."
+    )
+    assert console.stopped(finding(), 120, None) == (
+        "[STOP] Training stops at step 120 because of importance_sampling_ratio_low. "
+        "No checkpoint from before step 112 is on disk."
+    )
+
+
+def test_banner():
+    coverage = {"a": ACTIVE, "b": WARMING_UP, "c": NOT_APPLICABLE}
+    assert console.banner("grpo", "1.16.0", coverage, "out/diagnostics") == (
+        "TRL diagnostics: grpo (TRL 1.16.0), 2 rules active, 1 not applicable, files in out/diagnostics"
+    )
+    assert console.banner("unknown", None, {}, "d") == (
+        "TRL diagnostics: unknown, 0 rules active, 0 not applicable, files in d"
+    )
+
+
+def test_too_few_logs():
+    assert console.too_few_logs(["a", "b", "c", "d", "e", "f"], 100, 10) == (
+        "TRL diagnostics: 6 rules need more than the 10 logs of this run (max_steps 100, logging_steps 10) and will stay "
+        "silent: a, b, c, d and 2 more. A lower logging_steps lets them speak."
+    )
+    assert console.too_few_logs(["a"], 100, 10).startswith("TRL diagnostics: 1 rule needs more than the 10 logs")
+
+
+def test_summary():
+    found = [
+        finding("late", "medium", step=50, first_step=50, message="Late.", fix="Do this."),
+        finding("nonfinite_loss", "critical", step=60, first_step=58, message="Loss is nan.", fix="Lower\nthe rate."),
+        finding(
+            "follows", "high", step=61, first_step=61, message="KL is high.", fix="x", cascade_of="nonfinite_loss"
+        ),
+        finding("late", "medium", "resolved", step=70, first_step=50, message="Late."),
+    ]
+    coverage = {"a": ACTIVE, "b": BLIND, "c": BLIND, "d": WARMING_UP, "e": NOT_APPLICABLE}
+    assert console.summary(found, coverage, 200, {"on_finding": "KeyError: 'x'"}) == (
+        "TRL diagnostics: 1 critical, 1 high, 1 medium findings in 200 logs\n"
+        "  1. [CRITICAL] nonfinite_loss  step 58 to the end\n"
+        "       Loss is nan.\n"
+        "       What to do: Lower the rate.\n"
+        "  2. [MEDIUM] late  step 50 to 70\n"
+        "       Late.\n"
+        "       What to do: Do this.\n"
+        "  3. [HIGH] follows  step 61 to the end\n"
+        "       KL is high.\n"
+        "       Follows nonfinite_loss.\n"
+        "  Rules: 1 active, 1 warming up, 1 not applicable, 2 blind\n"
+        "  Blind, their metric was never logged: b, c\n"
+        "  Not enough logs for: d\n"
+        "  Switched off after an error of its own: on_finding (KeyError: 'x')"
+    )
+
+
+def test_summary_of_a_healthy_run():
+    assert console.summary([], {"a": ACTIVE}, 1, {}) == (
+        "TRL diagnostics: no findings in 1 log\n  Rules: 1 active, 0 warming up, 0 not applicable, 0 blind"
+    )
+
+
+def test_one_finding_is_not_findings():
+    assert console.summary([finding()], {}, 9, {}).startswith("TRL diagnostics: 1 high finding in 9 logs\n")
+
+
+def test_episodes_of_one_rule_are_one_entry():
+    first = [finding("a", "low", state, step, 5, message="A.") for state, step in (("started", 5), ("resolved", 8))]
+    second = finding("a", "low", "started", 20, 20, message="A.")
+    said = console.summary([*first, second], {}, 30, {}).splitlines()
+    assert said[:3] == [
+        "TRL diagnostics: 1 low finding in 30 logs",
+        "  1. [LOW] a  step 5 to 8, 20 to the end",
+        "       A.",
+    ]
+    many = [finding("a", "low", "started", step, step, message="A.") for step in range(6)]
+    assert "step 0 to the end, 1 to the end, 2 to the end, 3 to the end and 2 more" in console.summary(many, {}, 9, {})
+
+
+def script(code):
+    """Output and errors of a plain script, where no test runner has set up logging."""
+    start = "import logging, sys\nfrom trl_diagnostics.sinks import console\n"
+    done = subprocess.run([sys.executable, "-c", start + code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_messages_are_visible_without_any_logging_set_up():
+    code = "console.set_up_logger()\nconsole.set_up_logger()\nconsole.logger.info('hello')"
+    assert script(code) == ("", "hello\n")
+
+
+def test_a_users_own_logging_is_used():
+    code = "logging.basicConfig(stream=sys.stdout, format='mine %(message)s')\n"
+    assert script(code + "console.set_up_logger()\nconsole.logger.info('hello')") == ("mine hello\n", "")
+
+
+def test_a_level_chosen_by_the_user_is_kept():
+    code = "logging.getLogger('trl_diagnostics').setLevel('ERROR')\nconsole.set_up_logger()\n"
+    assert script(code + "console.logger.warning('hello')") == ("", "")
+
+
+def test_a_message_does_not_tear_the_progress_bar():
+    code = (
+        "from tqdm import tqdm\n"
+        "console.set_up_logger()\n"
+        "with tqdm(total=9, file=sys.stderr, ascii=True, ncols=60, mininterval=0) as bar:\n"
+        "    bar.update(3)\n"
+        "    console.logger.warning('[HIGH] a\\n       b')\n"
+        "    bar.update(6)\n"
+    )
+    # each piece between carriage returns is either a bar or the message, never both
+    pieces = [piece for piece in script(code)[1].replace("\n", "\r").split("\r") if piece.strip()]
+    assert "[HIGH] a" in pieces and "       b" in pieces
+    assert all("it/s" in piece or "?it" in piece for piece in pieces if "%" in piece)

@@ -1,0 +1,131 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The files a run leaves: strict JSON lines, one story per file, nothing thrown away."""
+
+import json
+import math
+
+import pytest
+
+from trl_diagnostics import Finding, Record
+from trl_diagnostics.sinks.run_dir import RunDir
+
+
+def record(step, phase="train", **metrics):
+    return Record(step, 1.5, phase, metrics)
+
+
+def finding(step):
+    return Finding("rule", "high", "started", step, step, "loss", math.nan, "m", evidence={"loss": -math.inf})
+
+
+def steps(file):
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()]
+
+
+def write(folder, *wanted, start=0):
+    files = RunDir(folder)
+    files.begin(start)
+    for step in wanted:
+        files.write_record(record(step, loss=1.0))
+    return files
+
+
+def test_nothing_is_created_before_the_first_line(tmp_path):
+    files = RunDir(tmp_path / "a" / "b")
+    files.begin()
+    assert not (tmp_path / "a").exists()
+    files.write_finding(finding(1))
+    assert [file.name for file in (tmp_path / "a" / "b").iterdir()] == ["findings.jsonl"]
+
+
+def test_lines_are_strict_json_and_there_at_once(tmp_path):
+    files = RunDir(tmp_path)
+    files.write_record(record(1, loss=math.nan, kl=math.inf, low=-math.inf, none=None, x=0.1))
+    files.write_finding(finding(1))
+    assert (tmp_path / "metrics.jsonl").read_text() == (
+        '{"step": 1, "time": 1.5, "phase": "train", "metrics": '
+        '{"loss": "NaN", "kl": "Infinity", "low": "-Infinity", "none": null, "x": 0.1}}\n'
+    )
+    line = json.loads((tmp_path / "findings.jsonl").read_text(), parse_constant=pytest.fail)
+    assert (line["value"], line["evidence"]) == ("NaN", {"loss": "-Infinity"})
+    assert Finding.from_json(line).to_json() == line
+
+
+def test_a_line_after_close_opens_the_file_again(tmp_path):
+    files = write(tmp_path, 1)
+    files.close()
+    files.write_record(record(2))
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+
+
+def test_a_new_run_moves_the_files_of_the_old_one_aside(tmp_path):
+    for i in (1, 2, 3):
+        write(tmp_path, i).write_finding(finding(i))
+    write(tmp_path, 4)
+    assert steps(tmp_path / "metrics.jsonl") == [4]
+    assert not (tmp_path / "findings.jsonl").exists()
+    for i in (1, 2, 3):
+        for name in ("metrics.jsonl", "findings.jsonl"):
+            assert steps(tmp_path / "attempts" / str(i) / name) == [i]
+
+
+def test_attempts_of_the_user_are_left_alone(tmp_path):
+    (tmp_path / "attempts" / "mine").mkdir(parents=True)
+    (tmp_path / "attempts" / "7").mkdir()
+    write(tmp_path, 1)
+    write(tmp_path, 2)
+    assert steps(tmp_path / "attempts" / "8" / "metrics.jsonl") == [1]
+
+
+def test_a_resumed_run_goes_on_behind_its_checkpoint(tmp_path):
+    first = write(tmp_path, 1, 2, 3, 4)
+    first.write_finding(finding(2))
+    first.write_finding(finding(4))
+    write(tmp_path, 3, 4, 5, start=2).write_finding(finding(4))
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3, 4, 5]
+    assert steps(tmp_path / "findings.jsonl") == [2, 4]
+    assert steps(tmp_path / "attempts" / "1" / "metrics.jsonl") == [3, 4]
+    assert steps(tmp_path / "attempts" / "1" / "findings.jsonl") == [4]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["attempts", "findings.jsonl", "metrics.jsonl"]
+
+
+def test_resuming_at_the_last_line_moves_nothing(tmp_path):
+    write(tmp_path, 1, 2)
+    write(tmp_path, 3, start=2)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_resuming_without_files(tmp_path):
+    write(tmp_path, 3, start=2)
+    assert steps(tmp_path / "metrics.jsonl") == [3]
+
+
+def test_the_summary_of_the_run_before_is_no_part_of_the_longer_run(tmp_path):
+    write(tmp_path, 1, 2).write_record(record(2, "summary", train_loss=1.0))
+    write(tmp_path, 3, start=2)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+    assert json.loads((tmp_path / "attempts" / "1" / "metrics.jsonl").read_text())["phase"] == "summary"
+
+
+@pytest.mark.parametrize("torn", ['{"step": 2, "time": 1.5, "ph', json.dumps({"step": 2, "phase": "train"})])
+def test_a_torn_last_line_does_not_spoil_the_next_one(torn, tmp_path):
+    write(tmp_path, 1)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    write(tmp_path, 3, start=2)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 3]
+    assert (tmp_path / "attempts" / "1" / "metrics.jsonl").read_text() == torn
