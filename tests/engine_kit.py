@@ -34,6 +34,7 @@ def verdicts(text, window=20, config=None, lower_is_better=(), warmup=0, **serie
         (config or {}).get,
         window,
         lambda: records[0],
+        lambda: records[0],
     )
     verdict = bind_test(condition.test, scope)
     result = []

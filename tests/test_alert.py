@@ -28,7 +28,7 @@ from trl_diagnostics.engine.finding import DiagnosticsError, Severity
     [
         (
             "grpo: importance_sampling_ratio < 0.5 -> high: IS collapsed",
-            "alert_importance_sampling_ratio_high",
+            "alert_importance_sampling_ratio_lt_0_5",
             ("grpo",),
             "importance_sampling_ratio",
             "importance_sampling_ratio < 0.5",
@@ -36,20 +36,34 @@ from trl_diagnostics.engine.finding import DiagnosticsError, Severity
         ),
         (
             "grpo, online_dpo: importance_sampling_ratio < 0.1 for 20 steps -> critical: IS collapsed",
-            "alert_importance_sampling_ratio_critical",
+            "alert_importance_sampling_ratio_lt_0_1_for_20_steps",
             ("grpo", "online_dpo"),
             "importance_sampling_ratio",
             "importance_sampling_ratio < 0.1 for 20 steps",
             1,
         ),
-        ("dpo: loss range(0.68, 0.71)->low:stuck", "alert_loss_low", ("dpo",), "loss", "loss range(0.68, 0.71)", 20),
-        ("all: reward drop(50%) -> medium: fell", "alert_reward_medium", ("all",), "reward", "reward drop(50%)", 20),
-        ("sft: loss spike(3x) -> info: a -> b: c", "alert_loss_info", ("sft",), "loss", "loss spike(3x)", 20),
-        ("sft: `my: loss` > 1 -> low: x", "alert_my_loss_low", ("sft",), "my: loss", "`my: loss` > 1", 20),
-        ("sft: step > 5 and loss > 1 -> low: x", "alert_loss_low", ("sft",), "loss", "step > 5 and loss > 1", 20),
+        (
+            "dpo: loss range(0.68, 0.71)->low:stuck",
+            "alert_loss_range_0_68_0_71",
+            ("dpo",),
+            "loss",
+            "loss range(0.68, 0.71)",
+            20,
+        ),
+        ("all: reward drop(50%) -> medium: fell", "alert_reward_drop_50", ("all",), "reward", "reward drop(50%)", 20),
+        ("sft: loss spike(3x) -> info: a -> b: c", "alert_loss_spike_3x", ("sft",), "loss", "loss spike(3x)", 20),
+        ("sft: `my: loss` > 1 -> low: x", "alert_my_loss_gt_1", ("sft",), "my: loss", "`my: loss` > 1", 20),
+        (
+            "sft: step > 5 and loss > 1 -> low: x",
+            "alert_step_gt_5_and_loss_gt_1",
+            ("sft",),
+            "loss",
+            "step > 5 and loss > 1",
+            20,
+        ),
         (
             "grpo: rewards/*/std < 1 -> low: x",
-            "alert_rewards_std_low",
+            "alert_rewards_std_lt_1",
             ("grpo",),
             "rewards/*/std",
             "rewards/*/std < 1",
@@ -72,7 +86,7 @@ def test_severity_and_message():
 
 def test_alert_fires():
     (finding,) = feed([parse_alert("all: m < 0.5 for 3 steps -> high: M at {value}")], m=[1.0] * 40 + [0.25] * 5)
-    assert (finding.rule, finding.step, finding.first_step) == ("alert_m_high", 43, 41)
+    assert (finding.rule, finding.step, finding.first_step) == ("alert_m_lt_0_5_for_3_steps", 43, 41)
     assert (finding.severity, finding.message) == ("high", "M at 0.25")
 
 

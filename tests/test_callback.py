@@ -26,7 +26,7 @@ import pytest
 import tiny
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import DPOConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, SFTConfig
 
 from trl_diagnostics import DiagnosticsCallback, DiagnosticsError, Engine, Finding, Record
 from trl_diagnostics.sinks import run_dir
@@ -184,7 +184,9 @@ def test_weights_set_to_nan_stop_the_run_at_once(kind, tmp_path, caplog):
     first = callback.findings[0]
     assert (first.severity, first.state) == ("critical", "started") and first.step <= 12
     assert len(messages(caplog, "[CRITICAL]")) == 1
-    assert messages(caplog, f"[STOP] Training stops at step {trainer.state.global_step} because of {first.rule}. ")
+    assert messages(
+        caplog, f"[STOP] Training stops because of {first.rule}, found at step {trainer.state.global_step}. "
+    )
     assert [line.to_json() for line in findings(tmp_path)] == replay(callback, tmp_path)
 
 
@@ -265,7 +267,7 @@ def test_stop_without_a_checkpoint_says_so(tmp_path, caplog):
     stage.log({"loss": 1.0, "boom": 1.0})
     assert stage.control.should_training_stop
     assert messages(caplog, "[STOP]") == [
-        "[STOP] Training stops at step 41 because of alert_boom_high. No checkpoint from before step 41 is on disk."
+        "[STOP] Training stops because of alert_boom_gt_0_5_for_1_steps, found at step 41. No checkpoint from before the problem is on disk."
     ]
     assert callback.broken == {}
 
@@ -316,7 +318,7 @@ def test_a_callback_that_stopped_one_run_starts_fresh_in_the_next(tmp_path):
         assert not stage.control.should_training_stop
         stage.log({"loss": 1.0, "boom": 1.0})
         assert stage.control.should_training_stop
-        assert started(callback.findings) == started(findings(tmp_path)) == [("alert_boom_high", 30)]
+        assert started(callback.findings) == started(findings(tmp_path)) == [("alert_boom_gt_0_5_for_1_steps", 30)]
 
 
 # What the user adds and takes away
@@ -338,9 +340,9 @@ def write_rule(folder, name, **fields):
 def test_custom_alerts(tmp_path, caplog):
     callback = DiagnosticsCallback(custom_alerts=[LOSS_ALERT, "dpo: loss > -1 -> low: not here"])
     train("sft", tmp_path, callback, max_steps=35)
-    assert started(findings(tmp_path)) == [("alert_loss_high", 30)]
+    assert started(findings(tmp_path)) == [("alert_loss_gt_minus_1_for_3_steps", 30)]
     (block,) = messages(caplog, "[HIGH]")
-    assert block.splitlines()[0] == "[HIGH] alert_loss_high  step 30 (since 1)"
+    assert block.splitlines()[0] == "[HIGH] alert_loss_gt_minus_1_for_3_steps  step 30 (since 1)"
     assert block.splitlines()[1].startswith("       loss is ")
     assert len(block.splitlines()) == 2
 
@@ -425,6 +427,15 @@ def test_options_of_none_are_the_defaults():
         ({"stop_severity": "hihg"}, "stop_severity: 'hihg' is not one of critical, high, medium, low"),
         ({"stop_severity": "info"}, "stop_severity: 'info' is not one of critical, high, medium, low"),
         ({"stop_severity": None}, "stop_severity: None is not one of critical, high, medium, low"),
+        (
+            {"stop_on_critical": "yes"},
+            "stop_on_critical: expected True or False, found 'yes'",
+        ),
+        (
+            {"custom_alerts": ["gpro: reward > 1 -> high: x"]},
+            "custom_alerts[0]: trainers: TRL has no trainer 'gpro'; did you mean 'grpo'?\n"
+            "      gpro: reward > 1 -> high: x",
+        ),
         (
             {"custom_alerts": "dpo: loss > 1 -> high: x"},
             "custom_alerts: expected a list of texts, found 'dpo: loss > 1 -> high: x'; put it in brackets",
@@ -514,7 +525,7 @@ def test_a_malformed_value_never_raises_and_spoils_nothing_else(name, tmp_path):
         stage.log({"loss": 1.0, "odd": MALFORMED[name], "entropy": MALFORMED[name], "boom": 1.0})
     stage.end()
     assert callback.broken == {}
-    assert ("alert_boom_high", 30) in started(callback.findings)
+    assert ("alert_boom_gt_0_5_for_1_steps", 30) in started(callback.findings)
     assert len(records(tmp_path)) == 35
     assert all(record.metrics["boom"] == 1.0 for record in records(tmp_path))
     assert [finding.to_json() for finding in findings(tmp_path)] == replay(callback, tmp_path)
@@ -527,7 +538,7 @@ def test_a_malformed_key_never_raises_and_spoils_nothing_else(key, tmp_path):
     for _ in range(35):
         stage.log({"loss": 1.0, key: 0.5, "boom": 1.0})
     assert callback.broken == {}
-    assert ("alert_boom_high", 30) in started(callback.findings)
+    assert ("alert_boom_gt_0_5_for_1_steps", 30) in started(callback.findings)
     assert len(records(tmp_path)) == 35
 
 
@@ -587,7 +598,7 @@ def test_a_full_disk_does_not_end_training(tmp_path, caplog, monkeypatch):
     trainer = train("sft", tmp_path, callback, max_steps=32)
     assert trainer.state.global_step == 32
     assert len(records(tmp_path)) == 2
-    assert started(callback.findings) == [("alert_loss_high", 30)]  # still judged and still said
+    assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]  # still judged and still said
     assert len(messages(caplog, "[HIGH]")) == 1
     assert callback.broken == {"run directory": "OSError: [Errno 28] No space left on device"}
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
@@ -599,7 +610,7 @@ def test_a_run_dir_that_cannot_be_made_does_not_end_training(tmp_path, caplog):
     trainer = train("sft", tmp_path / "out", callback, max_steps=32)
     assert trainer.state.global_step == 32
     assert list(callback.broken) == ["run directory"]
-    assert started(callback.findings) == [("alert_loss_high", 30)]
+    assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]
 
 
 def test_an_error_at_the_start_leaves_the_run_without_diagnostics(tmp_path, caplog, monkeypatch):
@@ -683,7 +694,7 @@ def test_other_arguments_do_not_make_a_resumed_run_forget(interrupted, tmp_path)
     overrides = RESUMED | {"max_steps": 36}
     train("sft", tmp_path / "run", callback, resume=str(tmp_path / "run" / "checkpoint-33"), **overrides)
     assert callback.engine.records == 36
-    assert ("alert_loss_low", 30) in started(callback.findings)
+    assert ("alert_loss_gt_minus_1_for_8_steps", 30) in started(callback.findings)
 
 
 def test_a_function_lost_by_restoring_callbacks_is_said(interrupted, tmp_path, caplog):
@@ -719,8 +730,8 @@ def test_two_callbacks_do_not_mix_their_states(tmp_path):
     again = both()
     train("sft", tmp_path / "out", others=again, resume=str(tmp_path / "out" / "checkpoint-33"), **saving)
     assert [started(one.findings) for one in again] == [
-        [("alert_loss_low", 30)],
-        [("alert_learning_rate_medium", 36)],
+        [("alert_loss_gt_minus_1_for_8_steps", 30)],
+        [("alert_learning_rate_gt_minus_1_for_36_steps", 36)],
     ]
 
 
@@ -761,7 +772,7 @@ def test_plain_training_arguments_get_every_rule_whose_metrics_appear(tmp_path, 
     assert messages(caplog, "TRL diagnostics: unknown (TRL ")
     for _ in range(31):
         stage.log({"loss": 1.0, "boom": 1.0})
-    assert started(callback.findings) == [("alert_boom_high", 30)]
+    assert started(callback.findings) == [("alert_boom_gt_0_5_for_1_steps", 30)]
 
 
 # Training is the same as without
@@ -793,3 +804,87 @@ def test_weights_losses_and_random_states_are_the_same_with_and_without(kind, tm
     assert torch.equal(weights, with_weights)
     assert losses == with_losses
     assert draws == with_draws
+
+
+# What a reviewer of real runs asks for
+
+
+def test_resuming_from_a_ruined_checkpoint_stops_and_says_what_goes_on(tmp_path, caplog):
+    train(
+        "sft",
+        tmp_path,
+        DiagnosticsCallback(),
+        [tiny.PoisonWeights(3)],
+        max_steps=6,
+        save_strategy="steps",
+        save_steps=6,
+    )
+    caplog.clear()
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    trainer = train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-6"), max_steps=20)
+    assert trainer.state.global_step == 7
+    (said,) = messages(caplog, "TRL diagnostics: resumed at step 6, still going on: ")
+    assert "nonfinite_weights (since 3)" in said
+    assert messages(caplog, "[STOP] Training stops because of nonfinite_weights, found at step 7. ")
+    assert messages(caplog, "[CRITICAL] nonfinite_weights") == []  # said before the resume
+
+
+def test_the_checkpoint_is_from_before_the_window_of_the_rule(tmp_path, caplog):
+    """The mean of 20 points crosses the limit long after the first bad one."""
+    for step in (10, 30, 40, 50):
+        (tmp_path / f"checkpoint-{step}").mkdir(parents=True)
+    alert = "all: `boom` > 0.5 -> high: boom at {value:.1f}"
+    stage = Stage(DiagnosticsCallback(custom_alerts=[alert], stop_on_critical=True), tmp_path)
+    for step in range(1, 60):
+        stage.log({"loss": 1.0, "boom": float(step > 32)})
+    assert stage.callback.findings[0].first_step == 43
+    assert messages(caplog, "[STOP] ")[0].endswith(f"Resume from {tmp_path}/checkpoint-10.")
+
+
+def test_an_evaluation_between_two_logs_changes_no_verdict(tmp_path):
+    alert = "all: `boom` > 0 and delta(step) == 10 for 3 steps -> low: every tenth step"
+    stage = Stage(DiagnosticsCallback(custom_alerts=[alert]), tmp_path, logging_steps=10)
+    for step in range(5, 405, 5):
+        stage.state.global_step = step - 1
+        stage.log({"loss": 1.0, "boom": 1.0} if step % 10 == 0 else {"eval_loss": 1.0})
+    assert started(stage.callback.findings) == [("alert_boom_gt_0_and_delta_step_eq_10_for_3_steps", 300)]
+
+
+def test_what_the_user_logs_is_no_training_log(tmp_path):
+    stage = Stage(DiagnosticsCallback(), tmp_path)
+    stage.log({"loss": 1.0}, model=torch.nn.Linear(1, 1))
+    stage.log({"latency": 3.0}, model=torch.nn.Linear(1, 1))
+    assert [(record.phase, sorted(record.metrics)) for record in records(tmp_path)] == [
+        ("train", ["loss", "nonfinite_parameters"]),
+        ("probe", ["latency"]),
+    ]
+    assert stage.callback.engine.records == 1
+
+
+def test_a_rule_that_comes_and_goes_fills_neither_screen_nor_checkpoint(tmp_path, caplog):
+    stage = Stage(DiagnosticsCallback(custom_alerts=[KL_ALERT]), tmp_path)
+    for step in range(1, 1001):
+        stage.log({"loss": 1.0, "boom": float(step % 2)})
+    stage.end()
+    assert len(messages(caplog, "[HIGH] alert_boom")) == 3
+    assert len(messages(caplog, "       alert_boom_gt_0_5_for_1_steps has come 3 times; from now on")) == 1
+    assert len(stage.callback.findings) == 6
+    assert len(started(findings(tmp_path))) == 485
+    assert len(json.dumps(stage.callback.state())) < 60_000
+    assert "and 482 more times" in caplog.text
+
+
+def test_loss_alone_does_not_make_a_plain_run_a_distillation(tmp_path):
+    stage = Stage(DiagnosticsCallback(), tmp_path, TrainingArguments)
+    for step in range(1, 101):
+        stage.log({"loss": 0.05 if step < 50 else 0.3, "grad_norm": 1.0, "learning_rate": 1e-5})
+    assert bad(stage.callback.findings) == []
+    assert "teacher_equals_student" not in stage.callback.engine.coverage()
+
+
+def test_what_an_option_turns_off_does_not_apply_from_the_start(tmp_path):
+    stage = Stage(DiagnosticsCallback(), tmp_path, GRPOConfig)
+    before = stage.callback.engine.coverage()
+    assert before["kl_runaway"] == before["importance_sampling_ratio_low"] == "not applicable"
+    stage = Stage(DiagnosticsCallback(), tmp_path, GRPOConfig, beta=0.04, use_vllm=True)
+    assert stage.callback.engine.coverage()["kl_runaway"] == "warming up"

@@ -52,7 +52,7 @@ def rule_file(folder, text=GOOD, name="boom"):
 
 
 def listed(out):
-    return {line.split()[0] for line in out.splitlines()[1:-1] if line[:1].strip()}
+    return {line.split()[0] for line in out.splitlines()[:-1] if line[:1].strip()}
 
 
 def test_rules_lists_all(capsys):
@@ -63,7 +63,7 @@ def test_rules_lists_all(capsys):
     assert out.splitlines()[-1] == f"{len(rules)} rules"
 
 
-@pytest.mark.parametrize("trainer", ["dpo", "online_dpo", "OnlineDPO"])
+@pytest.mark.parametrize("trainer", ["dpo", "online_dpo", "OnlineDPO", "DPOTrainer"])
 def test_rules_of_one_trainer(trainer, capsys):
     code, out, _ = run(capsys, "rules", "--trainer", trainer)
     assert code == 0
@@ -81,8 +81,20 @@ def test_show(capsys):
     code, out, err = run(capsys, "rules", "show", "grad_norm_zero")
     assert (code, err) == (0, "")
     assert out.startswith("grad_norm_zero: ")
-    for field in ("severity", "trainers", "metric", "condition", "says", "why", "fix", "references"):
+    for field in ("severity", "trainers", "metric", "condition", "says", "why", "fix", "reference"):
         assert f"\n  {field}: " in out
+
+
+def test_show_by_an_earlier_name(capsys):
+    code, out, err = run(capsys, "rules", "show", "dpo_loss_random")
+    assert (code, err) == (0, "note: rule 'dpo_loss_random' is now 'dpo_stuck_at_start'\n")
+    assert out.startswith("dpo_stuck_at_start: ")
+
+
+def test_a_closed_pipe_is_no_error():
+    code = "from trl_diagnostics.cli import main; main(['rules'])"
+    done = subprocess.run(f'{sys.executable} -c "{code}" | head -1', shell=True, capture_output=True, text=True)
+    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
 
 
 def test_every_rule_can_be_shown(capsys):
@@ -100,7 +112,7 @@ def test_show_of_an_unknown_rule(capsys):
 
 
 def test_check_of_a_good_file(tmp_path, capsys):
-    assert run(capsys, "rules", "check", rule_file(tmp_path)) == (0, "1 rules, 1 tests, 0 problems\n", "")
+    assert run(capsys, "rules", "check", rule_file(tmp_path)) == (0, "1 rule, 1 test, 0 problems\n", "")
 
 
 def test_check_of_the_built_in_rules(capsys):
@@ -112,9 +124,20 @@ def test_check_of_a_failing_test(tmp_path, capsys):
     file = rule_file(tmp_path, GOOD.replace("fires: 13", "fires: never"))
     assert run(capsys, "rules", "check", tmp_path) == (
         1,
-        f"{file}:9:3: tests: 'jumps': fires at [13], expected never\n1 rules, 1 tests, 1 problems\n",
+        f"{file}:9:3: tests: 'jumps': fires at [13], expected never\n1 rule, 1 test, 1 problem\n",
         "",
     )
+
+
+def test_check_of_misspelt_trainers_and_arguments(tmp_path, capsys):
+    text = GOOD.replace("trainers: [grpo]", "trainers: [gpro, grpo]").replace(
+        "severity: high", "severity: high\nwhen: {bta: 1}"
+    )
+    file = rule_file(tmp_path, text + "")
+    code, out, _ = run(capsys, "rules", "check", file)
+    assert code == 1
+    assert f"{file}:2:11: trainers: TRL has no trainer 'gpro'; did you mean 'grpo'?" in out
+    assert f"{file}:6:7: when: no training argument 'bta'; did you mean 'beta'?" in out
 
 
 def test_check_reports_all_problems_of_all_files(tmp_path, capsys):
@@ -158,12 +181,11 @@ def test_help(capsys):
     assert run(capsys, "rules", "check", "--help")[0] == 0
 
 
-@pytest.mark.parametrize("arguments", [["rules"], ["rules", "check", str(BUILTIN / "common")]])
-def test_no_training_library_is_loaded(arguments):
+def test_check_loads_no_training_library():
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: print(*sorted({'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)), 'end'))\n"
-        f"from trl_diagnostics.cli import main\nmain({arguments!r})\n"
+        f"from trl_diagnostics.cli import main\nmain(['rules', 'check', {str(BUILTIN / 'kto')!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

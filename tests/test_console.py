@@ -79,11 +79,12 @@ def test_resolved():
 
 def test_stopped():
     assert console.stopped(finding(), 120, "out/checkpoint-100") == (
-        "[STOP] Training stops at step 120 because of importance_sampling_ratio_low. Resume from out/checkpoint-100."
+        "[STOP] Training stops because of importance_sampling_ratio_low, found at step 120. "
+        "Resume from out/checkpoint-100."
     )
     assert console.stopped(finding(), 120, None) == (
-        "[STOP] Training stops at step 120 because of importance_sampling_ratio_low. "
-        "No checkpoint from before step 112 is on disk."
+        "[STOP] Training stops because of importance_sampling_ratio_low, found at step 120. "
+        "No checkpoint from before the problem is on disk."
     )
 
 
@@ -152,8 +153,31 @@ def test_episodes_of_one_rule_are_one_entry():
         "  1. [LOW] a  step 5 to 8, 20 to the end",
         "       A.",
     ]
-    many = [finding("a", "low", "started", step, step, message="A.") for step in range(6)]
-    assert "step 0 to the end, 1 to the end, 2 to the end, 3 to the end and 2 more" in console.summary(many, {}, 9, {})
+    said = console.summary([*first, second], {}, 30, {}, {"a|importance_sampling_ratio": 40})
+    assert "step 5 to 8, 20 to the end, and 38 more times" in said
+
+
+def test_the_first_thing_to_break_comes_first_unless_it_is_over():
+    early = finding("early", "high", "started", 5, 3)
+    loud = finding("loud", "critical", "started", 60, 60)
+    over = finding("early", "high", "resolved", 20, 3)
+    minor = finding("minor", "medium", "started", 1, 1)
+    follows = finding("follows", "high", "started", 2, 2, cascade_of="loud")
+    assert [f.rule for f in console.rank([minor, follows, loud, early])] == ["early", "loud", "minor", "follows"]
+    assert [f.rule for f in console.rank([early, over, loud])] == ["loud", "early"]
+
+
+def test_resumed():
+    assert console.resumed(40, {}) == "TRL diagnostics: resumed at step 40, still going on: nothing"
+    assert console.resumed(40, {("lr_zero", "learning_rate"): 7}) == (
+        "TRL diagnostics: resumed at step 40, still going on: lr_zero (since 7)"
+    )
+
+
+def test_not_again():
+    assert console.not_again(finding("a"), 3) == (
+        "       a has come 3 times; from now on it is only written to findings.jsonl."
+    )
 
 
 def script(code):

@@ -82,7 +82,7 @@ def test_a_fault_ends_both_processes_at_the_same_step(kind, logging_steps, fault
     assert [rank["step"] for rank in ranks] == [end, end]
     assert [rank["broken"] for rank in ranks] == [{}, {}]
     assert ranks[0]["findings"] > 0 and ranks[1]["findings"] == 0
-    assert said.count("[STOP] ") == 1 and f"[STOP] Training stops at step {end} " in said
+    assert said.count("[STOP] ") == 1 and f", found at step {end - 1}. " in said
     steps = [step for step, phase in steps_on_disk(tmp_path) if phase == "train"]
     assert len(steps) == len(set(steps))  # one process wrote
 

@@ -45,8 +45,13 @@ class Names:
     def canonical(self, key):
         return {"rewards/margins": "margin", "train_loss": "loss"}.get(key, key)
 
+    everywhere = frozenset({"loss"})
+
     def expects(self, name):
         return name != "kl"
+
+    def is_off(self, name, config):
+        return name == "kl" and config["beta"] == 0
 
 
 # Where an episode starts and ends

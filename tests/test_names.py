@@ -29,9 +29,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_diagnostics.engine.alert import parse_alert
 from trl_diagnostics.engine.condition import parse_sum
-from trl_diagnostics.metrics.catalogue import formula_inputs, index, load_map, names, parse_version, spans_version
-from trl_diagnostics.metrics.names import MetricMap, check_metric, known_trainers, suggest, trainer_of
+from trl_diagnostics.metrics.catalogue import (
+    formula_inputs,
+    index,
+    load_map,
+    names,
+    option_holds,
+    parse_version,
+    spans_version,
+)
+from trl_diagnostics.metrics.names import MetricMap, check_metric, check_rule, known_trainers, suggest, trainer_of
 
 
 FACTS = json.loads((Path(__file__).parent / "data" / "trl_log_keys_1_16.json").read_text())
@@ -481,7 +490,15 @@ def test_check_metric():
     assert check_metric("reward/margins", ("dpo",)) == (
         "'reward/margins' is not logged by any of [dpo]; did you mean 'rewards/margins' (reward_margin)?"
     )
-    assert check_metric("zzzzzz", ("dpo", "kto")) == "'zzzzzz' is not logged by any of [dpo, kto]"
+    assert check_metric("zzzzzz", ("dpo", "kto")) == (
+        "'zzzzzz' is not logged by any of [dpo, kto]; put it in backticks if your own code logs it"
+    )
+    assert check_metric("mean_token_accuracy-0.2", ("sft",)) == (
+        "'mean_token_accuracy-0.2' is not logged by any of [sft]; operators need blanks on both sides"
+    )
+    assert check_metric("loss/2", ("sft",)) == (
+        "'loss/2' is not logged by any of [sft]; operators need blanks on both sides"
+    )
     assert check_metric("rewards/margins", ("grpo", "dpo")) is None
     assert check_metric("grad_norm", ("all",)) is None
     assert check_metric("value_loss", ("common",)) is None
@@ -529,3 +546,45 @@ def test_import_reads_nothing():
 )
 def test_expects(trainer, name, expected):
     assert MetricMap(trainer, "1.12.0" if trainer == "ppo" else "1.16.0").expects(name) is expected
+
+
+@pytest.mark.parametrize(
+    "expression, config, expected",
+    [
+        ("beta != 0.0", {"beta": 0.04}, True),
+        ("beta != 0.0", {"beta": 0.0}, False),
+        ("beta != 0.0", {}, None),
+        ("use_vllm and vllm_importance_sampling_correction", {"use_vllm": False}, False),
+        ("use_vllm and vllm_importance_sampling_correction", {"use_vllm": True}, None),
+        ("entropy_coef != 0.0 or use_adaptive_entropy", {"entropy_coef": 0.0, "use_adaptive_entropy": True}, True),
+        ("rpo_alpha is not None or 'sft' in loss_type", {"rpo_alpha": None}, None),
+        ("loss_type in ['grpo', 'dapo']", {"loss_type": "cispo"}, False),
+        ("loss_type in ['grpo', 'dapo']", {"loss_type": ["dapo"]}, True),
+        ("len(teacher_server_urls) > 1", {"teacher_server_urls": []}, None),
+    ],
+)
+def test_option_holds(expression, config, expected):
+    assert option_holds(expression, config) is expected
+
+
+def test_every_option_of_the_maps_can_be_read():
+    for trainer in known_trainers():
+        for entry in load_map(trainer)["keys"]:
+            assert entry["when"] is None or option_holds(entry["when"], {}) is None
+
+
+def test_is_off():
+    grpo = MetricMap("grpo", "1.16.0")
+    assert grpo.is_off("kl", grpo.defaults)
+    assert not grpo.is_off("kl", {"beta": 0.04})
+    assert grpo.is_off("importance_sampling_ratio", grpo.defaults)
+    assert not grpo.is_off("reward", grpo.defaults)
+
+
+def test_check_rule():
+    alert = parse_alert("gpro, dpo: loss > config.lerning_rate -> low: x")
+    assert check_rule(alert) == [
+        ("trainers", "TRL has no trainer 'gpro'; did you mean 'grpo'?"),
+        ("condition", "no training argument 'lerning_rate'; did you mean 'learning_rate'?"),
+    ]
+    assert check_rule(parse_alert("online_dpo: loss > config.beta * config.samples_per_log -> low: x")) == []

@@ -71,8 +71,13 @@ def test_empty_and_scalar_parameters():
     assert nonfinite_parameters(odd) == 1.0
 
 
-def test_a_model_without_parameters():
-    assert nonfinite_parameters(nn.Identity()) == 0.0
+def test_nothing_to_look_at_is_not_healthy():
+    """A model without parameters, and DeepSpeed ZeRO-3, which leaves empty tensors on each rank."""
+    assert nonfinite_parameters(nn.Identity()) is None
+    elsewhere = model()
+    for parameter in elsewhere.parameters():
+        parameter.data = torch.empty(0)
+    assert nonfinite_parameters(elsewhere) is None
 
 
 def test_gradients_random_state_and_weights_are_left_alone():

@@ -21,7 +21,7 @@ import pytest
 from engine_kit import NOT_LOGGED, verdicts
 
 from trl_diagnostics.engine.condition import parse_condition
-from trl_diagnostics.engine.verdict import too_short
+from trl_diagnostics.engine.verdict import look_back, points_needed, too_short
 
 
 NAN, INF = math.nan, math.inf
@@ -293,3 +293,26 @@ def test_constant_is_no_trend(level):
 
 def test_smooth_curve_is_a_trend():
     assert verdicts("trend(up)", window=20, value=[(i / 20) ** 2 for i in range(20)])[-1] is True
+
+
+@pytest.mark.parametrize(
+    "condition, window, needed, back",
+    [
+        ("> 1", 20, 20, 20),
+        ("> 1 for 5 steps", 1, 1, 1),
+        ("drop(50%)", 10, 20, 10),
+        ("spike(3x)", 10, 15, 10),
+        ("outlier(5)", 10, 11, 10),
+        ("nonfinite", 20, 1, 1),
+        ("mean(m, 5) > 2 * baseline(m, 30)", 20, 30, 5),
+        ("mean(m, 5) > best(m, 40)", 20, 40, 5),
+        ("value > 1 and step > 100 and last(m) < 3", 7, 7, 7),
+        ("mean(m, 50) > 1 or mean(m, 5) > 2", 20, 5, 50),
+        ("not trend(up)", 12, 12, 12),
+        ("delta(m) == 0", 20, 2, 20),
+        ("max(abs_m, 3) > config.limit * sqrt(min(m, 4))", 20, 4, 4),
+    ],
+)
+def test_points_needed_and_look_back(condition, window, needed, back):
+    test = parse_condition(condition).test
+    assert (points_needed(test, window), look_back(test, window)) == (needed, back)

@@ -15,7 +15,9 @@
 """`DiagnosticsCallback`: what a training run logs goes in; warnings, files and a stop come out."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,14 @@ from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.rule import SEVERITIES
 from .engine.rulebook import collect_rules
-from .metrics.names import MetricMap, check_metric, trainer_of
+from .engine.verdict import look_back
+from .metrics.names import MetricMap, check_metric, check_rule, trainer_of
 from .sinks import console
 from .sinks.run_dir import RunDir
 from .sources.probes import nonfinite_parameters
 
 
+MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
 STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
 
 
@@ -92,6 +96,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     ):
         _check_path("run_dir", run_dir)
         _check_path("custom_heuristics_dir", custom_heuristics_dir)
+        if not isinstance(stop_on_critical, bool):
+            raise DiagnosticsError(f"stop_on_critical: expected True or False, found {stop_on_critical!r}")
         if stop_severity not in STOP_SEVERITIES:
             raise DiagnosticsError(f"stop_severity: {stop_severity!r} is not one of {', '.join(STOP_SEVERITIES)}")
         if on_finding is not None and not callable(on_finding):
@@ -103,16 +109,19 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.custom_alerts, self.disable = custom_alerts or (), disable or ()
         self.custom_heuristics_dir = custom_heuristics_dir
         self.on_finding = on_finding
-        self.had_on_finding = False  # set by the Trainer on the copy that it makes when it restores callbacks
-        self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric)
-        self.findings: list[Finding] = []
+        self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
+        self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
+        self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
         self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
-        self.saved: dict[str, Any] | None = None  # set likewise
+        # With restore_callback_states_from_checkpoint the Trainer makes a copy of this object and sets these two.
+        self.saved: dict[str, Any] | None = None
+        self.had_on_finding = False
         self.engine: Engine | None = None
         self.metric_map: MetricMap | None = None
         self.files: RunDir | None = None
         self.stop_because: Finding | None = None
         self.stop_ignored = False
+        self.epoch_began = False
 
     def state(self) -> dict[str, Any]:
         """What the Trainer puts into a checkpoint: the arguments, and everything the rules remember."""
@@ -137,11 +146,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _memory(self) -> dict[str, Any] | None:
         if self.engine is None:
             return self.saved
-        return {"engine": self.engine.state_dict(), "findings": [finding.to_json() for finding in self.findings]}
+        findings = [{**finding.to_json(), "why": "", "fix": "", "reference": []} for finding in self.findings]
+        return {"engine": self.engine.state_dict(), "findings": findings, "episodes": dict(self.episodes)}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self.findings, self.broken, self.engine = [], {}, None
-        self.stop_because, self.stop_ignored = None, False
+        self.findings, self.episodes, self.broken, self.engine = [], Counter(), {}, None
+        self.stop_because, self.stop_ignored, self.epoch_began = None, False, False
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self._guard("start", self._begin, args, state)
@@ -168,6 +178,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             console.logger.warning(console.too_few_logs(silent, state.max_steps, state.logging_steps))
         if self.had_on_finding and self.on_finding is None:
             console.logger.warning(console.LOST_ON_FINDING)
+        if state.global_step > 0:
+            console.logger.info(console.resumed(state.global_step, self.engine.open_episodes()))
 
     def _restore(self, state: TrainerState) -> None:
         """Take over what the checkpoint remembers; the Trainer itself only does so on request."""
@@ -178,7 +190,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if mine:
             memory = mine[-1]["attributes"]["saved"]
             self.engine.load_state_dict(memory["engine"])
-            self.findings = [Finding.from_json(finding) for finding in memory["findings"]]
+            self.episodes = Counter(memory["episodes"])
+            rules = {rule.name: rule for rule in self.rules}
+            for finding in map(Finding.from_json, memory["findings"]):
+                rule = rules.get(finding.rule)
+                texts = {"why": rule.why, "fix": rule.fix, "reference": list(rule.reference)} if rule else {}
+                self.findings.append(replace(finding, **texts))
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
         if self.engine is None or not state.is_world_process_zero:
@@ -190,31 +207,49 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self._guard("run directory", self.files.write_record, record)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, args, state)
+        if self.stop_on_critical and self.stop_because is None and record.phase == "train":
+            self._guard("stop", self._stop_for_open_episodes, args, state)
         if self.stop_because and args.world_size == 1:
             control.should_training_stop = True
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
-        phase = _phase(logs)
+        phase = _phase(logs, self.metric_map.logs_loss)
         if phase == "train" and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
         return Record(step, time.time(), phase, metrics)
 
     def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
-        self.findings.append(finding)
         self._guard("run directory", self.files.write_finding, finding)
-        severity = Severity[finding.severity.upper()]
-        if self.enable_live_warnings and severity > Severity.INFO:
-            self._guard("live warnings", _show, finding)
+        key = f"{finding.rule}|{finding.metric}"
+        self.episodes[key] += finding.state == "started"
+        if self.episodes[key] <= MOST_TOLD:  # a rule that comes and goes all the time must not fill screen and memory
+            self.findings.append(finding)
+            if self.enable_live_warnings and Severity[finding.severity.upper()] > Severity.INFO:
+                self._guard("live warnings", _show, finding, self.episodes[key] == MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
-        stops = finding.state == "started" and finding.status == "stable" and severity >= self.stop_severity
-        if self.stop_on_critical and stops and self.stop_because is None:
-            self.stop_because = finding
-            last = state.global_step + (args.world_size > 1)  # the other processes hear of it one step later
-            checkpoint = self._guard("checkpoint search", _checkpoint_before, finding, args, state)
-            console.logger.warning(console.stopped(finding, last, checkpoint))
+        if self.stop_on_critical and self.stop_because is None and finding.state == "started" and self._stops(finding):
+            self._stop(finding, args, state)
+
+    def _stops(self, finding: Finding) -> bool:
+        return finding.status == "stable" and Severity[finding.severity.upper()] >= self.stop_severity
+
+    def _stop(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
+        self.stop_because = finding
+        rule = next(rule for rule in self.rules if rule.name == finding.rule)
+        points = look_back(rule.condition.test, rule.window)
+        checkpoint = self._guard("checkpoint search", _checkpoint_before, finding, points, args, state)
+        console.logger.warning(console.stopped(finding, state.global_step, checkpoint))
+
+    def _stop_for_open_episodes(self, args: TrainingArguments, state: TrainerState) -> None:
+        """A run that was resumed while something was wrong with it, and still is."""
+        holding = self.engine.open_episodes(holding=True)
+        for finding in self.findings:
+            same = holding.get((finding.rule, finding.metric)) == finding.first_step
+            if same and finding.state == "started" and self._stops(finding) and self.stop_because is None:
+                self._stop(finding, args, state)
 
     def _notice_ignored_stop(self, state: TrainerState) -> None:
         # with several processes the stop comes with the step after the next log at the latest
@@ -226,9 +261,20 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         # The main process judges. With several processes all of them must leave the loop at the same step, so they
         # agree here: every rank comes to the end of every step, and the step after a log is the same on all of them.
-        if self.stop_on_critical and args.world_size > 1 and _follows_a_log(args, state):
+        if self.stop_on_critical and args.world_size > 1 and self._follows_a_log(args, state):
             stop = self._guard("stop on all ranks", _any_rank, self.stop_because is not None, args.device)
             control.should_training_stop |= bool(stop)
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self.epoch_began = True
+
+    def _follows_a_log(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether this is the first step after a log; the same answer on every rank."""
+        began, self.epoch_began = self.epoch_began, False
+        if args.logging_strategy != "steps":
+            return args.logging_strategy == "epoch" and began
+        first = args.logging_first_step and state.global_step == 2
+        return first or (state.global_step - 1) % state.logging_steps == 0
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.engine is not None and state.is_world_process_zero:
@@ -236,13 +282,14 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _end(self) -> None:
         coverage = self.engine.coverage()
-        console.logger.info(console.summary(self.findings, coverage, self.engine.records, self.broken))
+        said = console.summary(self.findings, coverage, self.engine.records, self.broken, self.episodes)
+        console.logger.info(said)
         self.files.close()
 
     def _guard(self, part: str, function: Callable, *args):
         """
-        The one place where errors of our own end: a part that fails is switched off, said so once with its traceback,
-        and training goes on.
+        The one place where errors of our own end: a part that fails is switched off, this is logged once with its
+        traceback, and training goes on.
         """
         if part in self.broken:
             return None
@@ -275,34 +322,37 @@ def _config(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
     config = args.to_dict()
     config["max_steps"], config["logging_steps"] = state.max_steps, state.logging_steps
     config["warmup_steps"] = args.get_warmup_steps(state.max_steps)
+    config["world_size"] = args.world_size
+    if args.logging_strategy == "epoch":
+        config["logging_steps"] = state.max_steps / state.num_train_epochs
     return config
 
 
-def _phase(logs: dict[str, Any]) -> str:
+def _phase(logs: dict[str, Any], logs_loss: bool) -> str:
     if "train_loss" in logs:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
         return "summary"
-    return "eval" if "loss" not in logs and any(str(key).startswith("eval_") for key in logs) else "train"
+    if "loss" in logs:
+        return "train"
+    if any(str(key).startswith("eval_") for key in logs):
+        return "eval"
+    return "probe" if logs_loss else "train"  # what the user logs beside the trainer, or a trainer without `loss`
 
 
-def _show(finding: Finding) -> None:
+def _show(finding: Finding, last: bool) -> None:
     if finding.state == "resolved":
         console.logger.info(console.resolved(finding))
     else:
         console.logger.warning(console.warning(finding))
+    if last and finding.state == "started":
+        console.logger.warning(console.not_again(finding, MOST_TOLD))
 
 
-def _checkpoint_before(finding: Finding, args: TrainingArguments, state: TrainerState) -> str | None:
-    """The last checkpoint on disk from before the problem began, which may be anywhere between two logs."""
-    last_good = finding.first_step - (state.logging_steps if args.logging_strategy == "steps" else 1)
+def _checkpoint_before(finding: Finding, points: int, args: TrainingArguments, state: TrainerState) -> str | None:
+    """The last checkpoint on disk from before the problem can have begun: it lies up to `points` logs back."""
+    last_good = finding.first_step - points * (state.logging_steps if args.logging_strategy == "steps" else 1)
     folders = [(path.name.removeprefix("checkpoint-"), path) for path in Path(args.output_dir).glob("checkpoint-*")]
     good = [(int(step), str(path)) for step, path in folders if step.isdecimal() and int(step) <= last_good]
     return max(good)[1] if good else None
-
-
-def _follows_a_log(args: TrainingArguments, state: TrainerState) -> bool:
-    if args.logging_strategy != "steps":
-        return True
-    return (state.global_step - 1) % state.logging_steps == 0 or (args.logging_first_step and state.global_step == 2)
 
 
 def _any_rank(flag: bool, device: torch.device) -> bool:

@@ -15,29 +15,42 @@
 """The command line `trl-diagnostics`: arguments go in, text and an exit code come out (0 good, 1 problems, 2 usage)."""
 
 import argparse
+import os
+import shutil
 import sys
+import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from .engine.finding import DiagnosticsError
 from .engine.rule import Rule, load_rules, merge_rules, select
 from .engine.rule_tests import check_tests
 from .engine.rulebook import BUILTIN, collect_rules
 from .engine.yaml_file import suggest
-from .metrics.names import MetricMap, check_metric, known_trainers
+from .metrics.names import MetricMap, check_metric, check_rule, known_trainers
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     args = parser().parse_args(argv)
+    with warnings.catch_warnings():
+        # a renamed rule is the user's business, the line of ours that found it is not
+        warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+        sys.exit(_run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
-        sys.exit(args.run(args))
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
     except DiagnosticsError as error:
         print(error, file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,23 +71,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def list_rules(args: argparse.Namespace) -> int:
-    """Print a table of the built-in rules."""
+    """Print the built-in rules, the worst first."""
     rules = collect_rules()
     if args.trainer:
         metric_map = _map_of(args.trainer)
         rules = [rule for rule in rules if rule.applies_to((metric_map.trainer, *metric_map.bases))]
-    table = Table(box=None, pad_edge=False)
-    for title in ("rule", "severity", "trainers", "description"):
-        table.add_column(title, no_wrap=title == "rule")
     for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
-        table.add_row(rule.name, str(rule.severity), ", ".join(rule.trainers), rule.description)
-    Console(markup=False, highlight=False).print(table)
+        marks = "" if rule.status == "stable" else f", {rule.status}"
+        print(f"{rule.name}  {rule.severity}{marks}  [{', '.join(rule.trainers)}]")
+        print(_wrapped(rule.description, "    "))
     print(f"{len(rules)} rules")
     return 0
 
 
 def _map_of(trainer: str) -> MetricMap:
-    metric_map, known = MetricMap(trainer), known_trainers()
+    metric_map, known = MetricMap(trainer.lower().removesuffix("trainer")), known_trainers()
     if metric_map.trainer not in known:
         hint = suggest(metric_map.trainer, known) or f"; known are {', '.join(known)}"
         raise DiagnosticsError(f"--trainer: no trainer '{trainer}'{hint}")
@@ -87,7 +98,7 @@ def show_rule(args: argparse.Namespace) -> int:
     names = select(rules, [args.name], "rules show")
     for rule in rules:
         if rule.name in names:
-            print(_describe(rule))
+            print(_describe(rule), end="\n\n")
     return 0
 
 
@@ -105,10 +116,17 @@ def _describe(rule: Rule) -> str:
         "says": rule.message,
         "why": rule.why,
         "fix": rule.fix,
-        "references": "\n".join(rule.reference),
+        "wrong when": " ".join(rule.false_positives),
+        "earlier names": ", ".join(rule.renamed_from),
     }
-    body = [f"  {key}: {value}".replace("\n", "\n    ") for key, value in rows.items() if value]
-    return "\n".join([f"{rule.name}: {rule.description}", *body])
+    body = [_wrapped(f"{key}: {value}", "  ", "    ") for key, value in rows.items() if value]
+    references = [f"  reference: {reference}" for reference in rule.reference]
+    return "\n".join([f"{rule.name}: {rule.description}", *body, *references])
+
+
+def _wrapped(text: str, first: str, rest: str | None = None) -> str:
+    width = min(shutil.get_terminal_size((119, 24)).columns, 119)
+    return textwrap.fill(" ".join(text.split()), width, initial_indent=first, subsequent_indent=rest or first)
 
 
 def check_rules(args: argparse.Namespace) -> int:
@@ -118,13 +136,15 @@ def check_rules(args: argparse.Namespace) -> int:
         raise DiagnosticsError("\n".join(f"{path}: no such file or folder" for path in missing))
     try:
         rules = load_rules(args.paths, check_metric)
+        problems = [rule.document.at(*problem) for rule in rules for problem in check_rule(rule)]
         merge_rules(load_rules(BUILTIN), rules)  # `unless` may name a built-in rule
     except DiagnosticsError as error:
         print(error)
         return 1
-    problems = [problem for rule in rules for problem in check_tests(rule, MetricMap)]
+    problems += [problem for rule in rules for problem in check_tests(rule, MetricMap)]
     tests = sum(len(rule.tests) for rule in rules)
-    print(*problems, f"{len(rules)} rules, {tests} tests, {len(problems)} problems", sep="\n")
+    counts = {"rule": len(rules), "test": tests, "problem": len(problems)}
+    print(*problems, ", ".join(f"{n} {word}{'s' * (n != 1)}" for word, n in counts.items()), sep="\n")
     return 1 if problems else 0
 
 

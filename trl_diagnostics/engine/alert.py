@@ -49,7 +49,8 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
             As in [`load_rules`].
 
     Returns:
-        `Rule`: with the default window, warm-up and status of a rule; its name is `alert_<metric>_<severity>`.
+        `Rule`: with the default window, warm-up and status of a rule. Its name is made from the condition:
+        `alert_kl_gt_0_1` for `kl > 0.1`.
 
     Raises:
         `DiagnosticsError`: with the place of the first problem and what to write.
@@ -87,5 +88,13 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
         fail("message", problem)
     for name, problem in unknown_metrics(condition, trainers, check_metric) if check_metric else ():
         fail("condition", problem, condition.text.find(name))
-    name = re.sub(r"[^a-z0-9]+", "_", f"alert_{metric}_{severity}".lower())
-    return Rule(name, trainers, metric, condition, Severity[severity.upper()], message, message, window)
+    return Rule(
+        _name(condition.text), trainers, metric, condition, Severity[severity.upper()], message, message, window
+    )
+
+
+def _name(condition: str) -> str:
+    words = {"<=": "le", ">=": "ge", "<": "lt", ">": "gt", "==": "eq", "!=": "ne"}
+    text = re.sub(r"-(?=[\d.])", " minus ", condition.lower())
+    text = re.sub("<=|>=|==|!=|<|>", lambda match: f" {words[match.group()]} ", text)
+    return "alert_" + re.sub(r"[^a-z0-9]+", "_", text).strip("_")

@@ -14,6 +14,7 @@
 
 """Records go in, findings come out: `Engine` judges every rule that applies and keeps their episodes."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ from .finding import DiagnosticsError, Finding, Record, Severity
 from .history import History
 from .rule import Rule, current_names
 from .tree import Function, can_hold, walk
-from .verdict import Scope, Value, Verdict, bind_sum, bind_test, numbers_of
+from .verdict import Scope, Value, Verdict, bind_sum, bind_test, numbers_of, points_needed
 from .when import Predicate, holds, parse_when
 
 
@@ -79,11 +80,11 @@ class Engine:
     ):
         self.trainer = trainer or "unknown"
         self.metric_map = metric_map
-        self.config = {**(metric_map.defaults if metric_map else {}), **(config or {})}
+        self.config = _with_samples_per_log({**(metric_map.defaults if metric_map else {}), **(config or {})})
         warmup = self.config.get("warmup_steps")
         self.warmup_steps = warmup if isinstance(warmup, int | float) else 0
         family = (self.trainer, *(metric_map.bases if metric_map else ()))
-        mine = [r for r in rules if r.enabled and (self.trainer == "unknown" or r.applies_to(family))]
+        mine = [r for r in rules if r.enabled and (r.applies_to(family) or self._may_apply(r))]
         self.current = current_names(mine)
         mine = _causes_first(mine, self.current)
         self.rules = [rule for rule in mine if self._has(rule.when)]
@@ -97,6 +98,7 @@ class Engine:
         self.globs: list[tuple[Rule, re.Pattern]] = []
         self.seen: dict[str, None] = {}  # metrics in the order of their first appearance
         self.records = 0  # train records
+        self.step = 0  # of the record being judged
         self.firing: dict[str, int] = {}  # rule name -> active judges
         for rule in self.rules:
             metric = self._canonical(rule.metric)
@@ -104,6 +106,12 @@ class Engine:
                 self.globs.append((rule, _pattern(metric)))
             else:
                 self._add_judge(rule, metric, ())
+
+    def _may_apply(self, rule: Rule) -> bool:
+        """An unknown trainer gets the rules whose metrics appear, but `loss` appears everywhere and says nothing."""
+        everywhere = self.metric_map.everywhere if self.metric_map else ()
+        metrics = {self._canonical(name) for name in (rule.metric, *rule.condition.metrics)}
+        return self.trainer == "unknown" and not metrics.issubset(everywhere)
 
     def _canonical(self, metric: str) -> str:
         return self.metric_map.canonical(metric) if self.metric_map else metric
@@ -127,7 +135,7 @@ class Engine:
         self.derived.append((item["name"], next(name for name in inputs if name != "step"), value))
 
     def _scope(self, window: int, history) -> Scope:
-        return Scope(history, self._config_number, window, lambda: self.records)
+        return Scope(history, self._config_number, window, lambda: self.records, lambda: self.step)
 
     def _config_number(self, name: str) -> float | None:
         value = self.config.get(name)
@@ -177,6 +185,7 @@ class Engine:
         Returns:
             `list[Finding]`: episodes that start or resolve with this record, causes first.
         """
+        self.step = record.step
         metrics = self._push(record)
         train = record.phase == "train"
         findings = []
@@ -196,8 +205,8 @@ class Engine:
                 self._discover(metric)
         if record.phase == "train":
             self.records += 1
-        if "step" in histories and histories["step"].values[-1:] != [record.step]:
-            histories["step"].push(record.step, past)
+            if "step" in histories:
+                histories["step"].push(record.step, past)
         records = self.records
         for metric, value in metrics.items():
             if metric in histories:
@@ -270,37 +279,43 @@ class Engine:
         """
         status = {rule.name: NOT_APPLICABLE for rule in self.not_applicable}
         for rule in self.rules:
-            judges = [judge for judge in self.judges if judge.rule is rule]
-            states = {self._coverage(judge) for judge in judges}
-            status[rule.name] = next((s for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND) if s in states), BLIND)
-            if not self.seen:
-                status[rule.name] = WARMING_UP
+            states = {self._coverage(judge) for judge in self.judges if judge.rule is rule}
+            unmatched = BLIND if self.seen else WARMING_UP  # a glob
+            status[rule.name] = next(
+                (s for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND) if s in states), unmatched
+            )
         return status
 
     def _coverage(self, judge: Judge) -> str:
         histories = {"value": judge.history, **judge.others}
         missing = {name for name, history in histories.items() if not history.count}
-        if (
-            missing
-            and not judge.needs_all
-            and ("value" in missing or not can_hold(judge.rule.condition.test, missing))
-        ):
-            return self._missing(judge, missing)
+        if not judge.needs_all and _needs(judge, missing):
+            names = {name: judge.names[name] for name in missing}
+            off = {name for name, metric in names.items() if self._is_off(metric)}
+            if _needs(judge, off) or (self.seen and not self._is_expected(names.values())):
+                return NOT_APPLICABLE
+            return BLIND if self.seen else WARMING_UP
         # with one side of an `or` missing the verdict is never false, so it may not have been known yet
         ready = judge.episode.points >= judge.rule.min_steps and (judge.episode.known or missing)
         return ACTIVE if ready else WARMING_UP
 
-    def _missing(self, judge: Judge, missing: set[str]) -> str:
+    def _is_off(self, metric: str) -> bool:
+        return self.metric_map is not None and self.metric_map.is_off(metric, self.config)
+
+    def _is_expected(self, metrics: Iterable[str]) -> bool:
         """A metric that TRL logs only with some option, or for other trainers, is no reason to worry."""
-        names = {judge.names[name] for name in missing}
-        blind = self.metric_map is None or any(map(self.metric_map.expects, names))
-        return BLIND if blind else NOT_APPLICABLE
+        return self.metric_map is None or any(map(self.metric_map.expects, metrics))
 
     def cannot_fire(self, max_steps: int, logging_steps: int) -> list[str]:
-        """Names of the rules whose warm-up is longer than the run, in logged points."""
+        """Names of the rules that need more logged points than the run will have."""
         points = max_steps // max(logging_steps, 1)
         train = [rule for rule in self.rules if not rule.metric.startswith("eval_")]
-        return [rule.name for rule in train if rule.min_steps > points]
+        return [r.name for r in train if max(r.min_steps, points_needed(r.condition.test, r.window)) > points]
+
+    def open_episodes(self, holding: bool = False) -> dict[tuple[str, str], int]:
+        """Rule and metric of the episodes that go on, with their first step; `holding`: that were true at the last point."""
+        active = [judge for judge in self.judges if judge.episode.active and not (holding and judge.episode.quiet)]
+        return {(judge.rule.name, judge.metric): judge.episode.first_step for judge in active}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything remembered, ready for JSON."""
@@ -354,6 +369,19 @@ def _causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
         if rule.name not in ordered:
             visit(rule, ())
     return list(ordered.values())
+
+
+def _with_samples_per_log(config: dict[str, Any]) -> dict[str, Any]:
+    """Add how many samples (pairs, completions) one log is the mean of: the noise of a rate depends on it."""
+    factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")
+    if not all(isinstance(config.get(name), int | float) for name in factors):
+        return config
+    return {**config, "samples_per_log": math.prod(config[n] for n in factors) * (config.get("world_size") or 1)}
+
+
+def _needs(judge: Judge, missing: set[str]) -> bool:
+    """Whether a rule has nothing to say without these metrics."""
+    return "value" in missing or not can_hold(judge.rule.condition.test, missing)
 
 
 def _once_seen(verdict: Verdict, histories: list[History]) -> Verdict:

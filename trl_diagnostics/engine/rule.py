@@ -367,11 +367,16 @@ def message_problem(message: str, allowed: list[str]) -> str | None:
         if name not in allowed or conversion:
             shown = f"{{{name}{'!' + conversion if conversion else ''}}}"
             return f"unknown placeholder {shown}; use {', '.join(allowed)}"
-        try:
-            too_wide = re.search(r"\d{3}", spec)  # a width of 999999999 would fill the memory
-            format("" if name in ("metric", "trainer") else 1 if name in ("step", "window") else 1.0, spec)
-        except ValueError:
-            too_wide = True
-        if too_wide:
+        if not _spec_fits(spec, "" if name in ("metric", "trainer") else 1 if name in ("step", "window") else 1.0):
             return f"format '{spec}' does not fit {{{name}}}"
     return None
+
+
+def _spec_fits(spec: str, example: Any) -> bool:
+    if re.search(r"\d{3}", spec):  # a width of 999999999 would fill the memory
+        return False
+    try:
+        format(example, spec)
+    except ValueError:
+        return False
+    return True

@@ -29,7 +29,8 @@ from .yaml_file import suggest
 
 NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 PART = re.compile(
-    rf"(?P<value>nan|-?inf|null|_|{NUMBER})(?:\.\.(?P<end>{NUMBER}))?(?:~(?P<noise>{NUMBER}))?(?:x(?P<n>\d+))?"
+    rf"(?P<value>nan|-?inf|null|_|{NUMBER})(?:\.\.(?P<end>{NUMBER}))?"
+    rf"(?:~(?P<noise>{NUMBER})|@(?P<draws>[1-9]\d{{0,3}}))?(?:x(?P<n>\d+))?"
 )
 SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 NOT_LOGGED = "_"
@@ -42,8 +43,8 @@ def parse_series(text: Any, seed: str = "value") -> list[Any]:
 
     Args:
         text (`str`, `float`, `None` or a list of these):
-            For example `"1.0~0.05x40 0.2..0.8x9 nan _"`: 40 points with Gaussian noise, a ramp of 9 points, NaN, one not
-            logged.
+            For example `"1.0~0.05x40 0.3@64x20 0.2..0.8x9 nan _"`: 40 points with Gaussian noise, 20 shares of 64 draws
+            that succeed with probability 0.3, a ramp of 9 points, NaN, one not logged.
         seed (`str`, *optional*, defaults to `"value"`):
             Seed of the noise, the metric's name: the same noise everywhere, another one for each metric.
 
@@ -79,8 +80,13 @@ def _points(word: str, noise: random.Random) -> Iterator[Any]:
         return
     start = float(from_json_number(SPECIAL[match["value"]]) if match["value"] in SPECIAL else match["value"])
     end = float(match["end"]) if match["end"] else start
+    draws = int(match["draws"] or 0)
+    if draws and not (0 <= start <= 1 and 0 <= end <= 1):
+        raise DiagnosticsError(f"series: a share is between 0 and 1, not as in '{word}'")
     for i in range(n):
         value = start + (end - start) * i / (n - 1) if end != start and n > 1 else start
+        if draws:
+            value = sum(noise.random() < value for _ in range(draws)) / draws
         yield value + noise.gauss(0.0, float(match["noise"])) if match["noise"] else value
 
 
@@ -134,7 +140,7 @@ def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any
     trainer = test.get("trainer") or rule.trainers[0]
     trainer = "sft" if trainer in ANY_TRAINER else trainer
     metric_map = metric_map_of(trainer) if metric_map_of else None
-    config = test.get("config", {})
+    config = {"logging_steps": 1, **test.get("config", {})}
     engine = Engine([rule], trainer, config, metric_map)
     series = test["series"] if isinstance(test["series"], dict) else {rule.metric: test["series"]}
     columns = {name: parse_series(text, name) for name, text in series.items()}
@@ -144,7 +150,7 @@ def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any
     for i in range(max(map(len, columns.values()))):
         points = {names[name]: column[i] for name, column in columns.items() if i < len(column)}
         metrics = {name: point for name, point in points.items() if not isinstance(point, str)}
-        record = Record((i + 1) * config.get("logging_steps", 1), float(i), phase, metrics)
+        record = Record((i + 1) * config["logging_steps"], float(i), phase, metrics)
         findings += [(i + 1, finding) for finding in engine.update(record)]
     return findings
 
@@ -168,7 +174,7 @@ def check_entry(rule: Rule, metric_map_of: Callable[[str], Any]) -> list[str]:
         problems.append(rule.document.at(field, problem))
 
     tests = [test for test in rule.tests if isinstance(test, dict)]
-    noisy = [test for test in tests if "~" in str(test.get("series"))]
+    noisy = [test for test in tests if re.search("[~@]", str(test.get("series")))]
     if not any(test.get("fires") != "never" for test in noisy):
         complain("tests", "needs a firing test on noisy data")
     if not any(test.get("fires") == "never" for test in noisy):
@@ -180,6 +186,8 @@ def check_entry(rule: Rule, metric_map_of: Callable[[str], Any]) -> list[str]:
             complain("tests", f"needs a silent test in which 'when: {key}' does not hold")
     if not any(url.startswith("https://") for url in rule.reference):
         complain("reference", "needs a URL")
+    if not rule.document.get("status"):
+        complain("status", "say stable or experimental")
     if rule.status == "stable" and not (rule.why and rule.fix):
         complain("status", "a stable rule needs 'why' and 'fix'")
     if any(text.strip().lower() == "unknown" for text in rule.false_positives):

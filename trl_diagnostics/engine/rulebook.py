@@ -14,7 +14,7 @@
 
 """What the user chose goes in (alerts, a folder of rules, rules to mute), the rules of a run come out."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from .alert import parse_alert
 from .finding import DiagnosticsError
 from .rule import CheckMetric, Rule, load_rules, merge_rules, select
 
+
+CheckRule = Callable[[Rule], list[tuple[str, str]]]
 
 BUILTIN = Path(__file__).parents[1] / "rules"
 
@@ -31,6 +33,7 @@ def collect_rules(
     custom_heuristics_dir: str | Path | None = None,
     disable: Iterable[str] = (),
     check_metric: CheckMetric | None = None,
+    check_rule: CheckRule | None = None,
 ) -> list[Rule]:
     """
     Built-in rules, the user's rules and alerts, without the muted ones.
@@ -44,6 +47,8 @@ def collect_rules(
             Names or globs of rules to mute.
         check_metric (`Callable`, *optional*):
             As in [`load_rules`].
+        check_rule (`Callable`, *optional*):
+            Gives what else is wrong with the names in a rule, as pairs of a field and its problem.
 
     Raises:
         `DiagnosticsError`: with all that is wrong, before training starts.
@@ -52,7 +57,10 @@ def collect_rules(
     _check_texts("disable", disable)
     rules = load_rules(BUILTIN)
     custom = load_rules(custom_heuristics_dir, check_metric) if custom_heuristics_dir is not None else []
-    rules = merge_rules(rules, custom + _alerts(custom_alerts, check_metric))
+    problems = [rule.document.at(*problem) for rule in custom for problem in (check_rule(rule) if check_rule else ())]
+    if problems:
+        raise DiagnosticsError("\n".join(problems))
+    rules = merge_rules(rules, custom + _alerts(custom_alerts, check_metric, check_rule))
     muted = select(rules, disable)
     return [rule for rule in rules if rule.name not in muted]
 
@@ -65,16 +73,21 @@ def _check_texts(option: str, value: Iterable[str]) -> None:
             raise DiagnosticsError(f"{option}[{i}]: expected a text, found {text!r}")
 
 
-def _alerts(texts: Iterable[str], check_metric: CheckMetric | None) -> list[Rule]:
-    rules, problems = [], []
+def _alerts(texts: Iterable[str], check_metric: CheckMetric | None, check_rule: CheckRule | None) -> list[Rule]:
+    rules: dict[str, Rule] = {}
+    problems = []
     for i, text in enumerate(texts):
+        where = f"custom_alerts[{i}]"
         try:
-            rule = parse_alert(text, f"custom_alerts[{i}]", check_metric)
+            rule = parse_alert(text, where, check_metric)
         except DiagnosticsError as error:
             problems.append(str(error))
             continue
-        same = sum(other.name == rule.name or other.name.startswith(f"{rule.name}_") for other in rules)
-        rules.append(replace(rule, name=f"{rule.name}_{same + 1}") if same else rule)
+        wrong = check_rule(rule) if check_rule else []
+        problems += [f"{where}: {field}: {problem}\n      {text}" for field, problem in wrong]
+        names = (f"{rule.name}{suffix}" for suffix in ("", *(f"_{n}" for n in range(2, i + 2))))
+        name = next(name for name in names if name not in rules)
+        rules[name] = replace(rule, name=name)
     if problems:
         raise DiagnosticsError("\n".join(problems))
-    return rules
+    return list(rules.values())

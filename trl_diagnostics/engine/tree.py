@@ -95,21 +95,24 @@ Sum = Number | Metric | Config | Statistic | Math | Arithmetic
 Test = Comparison | Function | Not | AllOf | AnyOf
 
 
+def children(node: Sum | Test) -> tuple[Sum | Test, ...]:
+    """The nodes directly below a node, in the order of the text."""
+    match node:
+        case Math():
+            return (node.argument,)
+        case Arithmetic() | Comparison():
+            return (node.left, node.right)
+        case Not():
+            return (node.item,)
+        case AllOf() | AnyOf():
+            return node.items
+    return ()
+
+
 def walk(node: Sum | Test) -> Iterator[Sum | Test]:
     """The node and all nodes below it, in the order of the text."""
     yield node
-    match node:
-        case Math():
-            children = (node.argument,)
-        case Arithmetic() | Comparison():
-            children = (node.left, node.right)
-        case Not():
-            children = (node.item,)
-        case AllOf() | AnyOf():
-            children = node.items
-        case _:
-            children = ()
-    for child in children:
+    for child in children(node):
         yield from walk(child)
 
 

@@ -19,6 +19,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .condition import PLAIN
 from .history import History, mad, mean, median
 from .tree import (
     SHORTEST,
@@ -35,6 +36,7 @@ from .tree import (
     Statistic,
     Sum,
     Test,
+    children,
     walk,
 )
 
@@ -67,12 +69,15 @@ class Scope:
             Window of the rule in logged points.
         records (`Callable[[], int]`):
             How many train records there were, for `missing`.
+        step (`Callable[[], int]`):
+            Optimizer step of the record being judged.
     """
 
     history: Callable[[str], History]
     config: Callable[[str], float | None]
     window: int
     records: Callable[[], int]
+    step: Callable[[], int]
 
     def sized(self, metric: str, n: int) -> History:
         """History of a metric that keeps at least `n` points."""
@@ -106,9 +111,10 @@ def bind_sum(node: Sum, scope: Scope) -> Value:
         case Config():
             argument = scope.config(node.name)
             return lambda: argument
+        case Metric(metric="step"):  # of the record, not a mean of step numbers
+            return scope.step
         case Metric():
-            n = 1 if node.metric == "step" else scope.window  # a mean of step numbers is of no use
-            history = scope.sized(node.metric, n)
+            history, n = scope.sized(node.metric, scope.window), scope.window
             return history.last if n == 1 else lambda: history.mean(n)
         case Statistic():
             return _statistic(node, scope)
@@ -145,6 +151,45 @@ def too_short(tree: Test, window: int) -> str | None:
         if isinstance(node, Statistic | Function) and n < SHORTEST.get(node.name, 1):
             return node.name
     return None
+
+
+def points_needed(node: Test | Sum, window: int) -> int:
+    """How many points must be logged before a condition can be true."""
+    match node:
+        case Metric():
+            return 1 if node.metric == "step" else window
+        case Statistic(name="last" | "count"):
+            return 1
+        case Statistic(name="delta"):
+            return 2
+        case Statistic():
+            return node.n or window
+        case Function(name="drop" | "rise"):
+            return 2 * window
+        case Function(name="spike"):
+            return window + SPIKE_POINTS
+        case Function(name="outlier"):
+            return window + 1
+        case Function(name="nonfinite" | "null"):
+            return 1
+        case Function():
+            return window
+        case AnyOf():
+            return min(points_needed(item, window) for item in node.items)
+        case Not():
+            return points_needed(node.item, window)
+    return max((points_needed(child, window) for child in children(node)), default=1)
+
+
+def look_back(tree: Test, window: int) -> int:
+    """How many points before the one at which a condition became true it may owe that to."""
+    recent = [1]
+    for node in walk(tree):
+        if isinstance(node, Metric) and node.metric != "step" or isinstance(node, Function) and node.name not in PLAIN:
+            recent.append(window)
+        if isinstance(node, Statistic) and node.name not in ("baseline", "best", "worst", "last"):
+            recent.append(node.n or window)
+    return max(recent)
 
 
 def _comparison(node: Comparison, scope: Scope) -> Verdict:
@@ -231,6 +276,7 @@ MATH = {
     "abs": abs,
     "exp": lambda x: math.exp(x) if x < 709 else math.inf,  # the largest double is exp(709.78)
     "log": lambda x: math.log(x) if x > 0 else None,
+    "sqrt": lambda x: math.sqrt(x) if x >= 0 else None,
 }
 
 

@@ -14,6 +14,7 @@
 
 """names.yaml and the generated maps come in from the package's files, entries that can be asked about go out."""
 
+import ast
 import json
 import re
 from dataclasses import dataclass
@@ -145,3 +146,44 @@ def formula_inputs(item: dict[str, Any]) -> set[str]:
     """The metrics that a derived metric's formula names."""
     words = re.findall(r"[A-Za-z_][\w/.-]*(?=[\s)]|$)", item["formula"])
     return {word for word in words if not word.startswith("config.") and word != "step"}
+
+
+def option_holds(expression: str, config: dict[str, Any]) -> bool | None:
+    """
+    Whether the options of a key's `when` are on.
+
+    Args:
+        expression (`str`):
+            As in the maps: `"beta != 0.0"`, `"use_vllm and vllm_importance_sampling_correction"`.
+        config (`dict[str, Any]`):
+            Training arguments.
+
+    Returns:
+        `bool` or `None`: `None` where the arguments do not tell.
+    """
+    return _truth(ast.parse(expression, mode="eval").body, config)
+
+
+def _truth(node: ast.expr, config: dict[str, Any]) -> bool | None:
+    match node:
+        case ast.BoolOp(op, values):
+            decisive = isinstance(op, ast.Or)  # one true side of an `or`, one false side of an `and`
+            sides = [_truth(value, config) for value in values]
+            return decisive if decisive in sides else None if None in sides else not decisive
+        case ast.Name(name):
+            return bool(config[name]) if name in config else None
+        case ast.Compare(ast.Name(name), [operator], [ast.Constant() | ast.List() as other]) if name in config:
+            return _compare(operator, config[name], ast.literal_eval(other))
+    return None
+
+
+def _compare(operator: ast.cmpop, actual: Any, wanted: Any) -> bool | None:
+    values = actual if isinstance(actual, list) else [actual]  # DPO takes a list of loss types
+    match operator:
+        case ast.Eq() | ast.Is():
+            return wanted in values
+        case ast.NotEq() | ast.IsNot():
+            return wanted not in values
+        case ast.In():
+            return any(value in wanted for value in values)
+    return None

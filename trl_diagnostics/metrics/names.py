@@ -14,6 +14,7 @@
 
 """A trainer, a TRL version and a raw log go in, a record of canonical names and floats comes out."""
 
+import difflib
 import re
 from fnmatch import fnmatchcase
 from functools import cache, cached_property
@@ -27,6 +28,7 @@ from .catalogue import (
     index,
     load_map,
     names,
+    option_holds,
     parse_version,
     spans_version,
     split_key,
@@ -218,11 +220,37 @@ class MetricMap:
         )
         return self._has(name) or not elsewhere
 
+    @property
+    def logs_loss(self) -> bool:
+        """Whether each log of training has `loss`; PPO's own loop has not."""
+        return not self._known or self._loop == "transformers"
+
     @cached_property
-    def _optional(self) -> set[str]:
-        """Canonical names of the keys that are logged with some option only."""
-        entries = self._map["keys"] if self._known else []
-        return {self._name_of(entry["key"]) for entry in entries if entry["when"] or entry["key"] not in self._keys}
+    def everywhere(self) -> frozenset[str]:
+        """Names that come from every trainer of transformers, so that their coming tells nothing about the trainer."""
+        return frozenset({self._name_of(key) for key in names().base_keys["train"]} | names().measured | {"step"})
+
+    def is_off(self, name: str, config: dict[str, Any]) -> bool:
+        """
+        Whether the training arguments turn off the option with which alone the trainer logs a metric.
+
+        Args:
+            name (`str`):
+                Canonical name.
+            config (`dict[str, Any]`):
+                Training arguments.
+        """
+        whens = self._optional.get(name, [])
+        return bool(whens) and all(when and option_holds(when, config) is False for when in whens)
+
+    @cached_property
+    def _optional(self) -> dict[str, list[str | None]]:
+        """Canonical names of the keys that are logged with some option only (or in other releases), and the options."""
+        found: dict[str, list[str | None]] = {}
+        for entry in self._map["keys"] if self._known else []:
+            if entry["when"] or entry["key"] not in self._keys:
+                found.setdefault(self._name_of(entry["key"]), []).append(entry["when"])
+        return found
 
     def _has(self, name: str) -> bool:
         plain = name.removeprefix("eval_")
@@ -318,8 +346,6 @@ def suggest(metric: str, trainers: tuple[str, ...] | list[str]) -> str | None:
     for metrics in _maps(trainers):
         for text in (*metrics._keys, *metrics._logged, *(item["name"] for item in metrics.derived)):
             spellings.setdefault(text, metrics.canonical(text))
-    import difflib  # for error texts only
-
     nearest = difflib.get_close_matches(metric, spellings, n=1)
     if not nearest:
         return None
@@ -340,8 +366,46 @@ def check_metric(metric: str, trainers: tuple[str, ...] | list[str]) -> str | No
     Returns:
         `str` or `None`: `None` when one of the trainers logs it in some release.
     """
-    if any(metrics.is_logged(metric) for metrics in _maps(trainers)):
+    maps = _maps(trainers)
+    if any(metrics.is_logged(metric) for metrics in maps):
         return None
-    hint = suggest(metric, trainers)
     text = f"'{metric}' is not logged by any of [{', '.join(trainers)}]"
-    return text + (f"; did you mean {hint}?" if hint else "")
+    first = re.split(r"[-/*]", metric)[0]
+    if first != metric and any(metrics.is_logged(first) for metrics in maps):
+        return f"{text}; operators need blanks on both sides"
+    if hint := suggest(metric, trainers):
+        return f"{text}; did you mean {hint}?"
+    return f"{text}; put it in backticks if your own code logs it"
+
+
+def check_rule(rule: Any) -> list[tuple[str, str]]:
+    """
+    Trainers that TRL does not have, and training arguments that look misspelt.
+
+    Args:
+        rule ([`Rule`]):
+            Rule or inline alert.
+
+    Returns:
+        `list[tuple[str, str]]`: pairs of a field and its problem.
+    """
+    problems = []
+    known = [*known_trainers(), *ANY_TRAINER]
+    for trainer in rule.trainers:
+        if trainer.replace("_", "") not in known:
+            close = difflib.get_close_matches(trainer, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
+            problems.append(("trainers", f"TRL has no trainer '{trainer}'{hint}"))
+    options = _options(rule.trainers)
+    for field, used in (("condition", rule.condition.configs), ("when", rule.when)):
+        for name in used:
+            close = difflib.get_close_matches(name, options, n=1, cutoff=0.8)
+            if name not in options and close:
+                problems.append((field, f"no training argument '{name}'; did you mean '{close[0]}'?"))
+    return problems
+
+
+def _options(trainers: tuple[str, ...]) -> set[str]:
+    """Training arguments of the trainers in any release, and what the engine adds to them."""
+    found = {*names().training_arguments, "samples_per_log", "world_size"}
+    return found.union(*(metrics._map["defaults"] for metrics in _maps(trainers) if metrics._known))

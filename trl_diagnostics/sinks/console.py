@@ -50,7 +50,7 @@ class BarHandler(logging.Handler):
 
 def set_up_logger() -> None:
     """Make the messages visible unless the user has set up logging, as transformers does for its own."""
-    if logger.getEffectiveLevel() == logging.getLogger().level:  # nobody has chosen one for these messages
+    if logger.getEffectiveLevel() == logging.WARNING:  # Python's default, nobody has chosen another one
         logger.setLevel(logging.INFO)
     if not logger.hasHandlers():
         logger.addHandler(BarHandler())
@@ -97,17 +97,30 @@ def resolved(finding: Finding) -> str:
     return f"[RESOLVED] {finding.rule}  step {finding.step}"
 
 
+def not_again(finding: Finding, times: int) -> str:
+    """Said with the last episode that is shown."""
+    return f"{INDENT}{finding.rule} has come {times} times; from now on it is only written to findings.jsonl."
+
+
+def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
+    """What goes on from before a resume."""
+    names = [f"{rule} (since {first_step})" for (rule, _), first_step in open_episodes.items()]
+    return f"TRL diagnostics: resumed at step {step}, still going on: {_some(names) or 'nothing'}"
+
+
 def stopped(finding: Finding, step: int, checkpoint: str | None) -> str:
     """Why training ends here and where to go on from."""
-    go_on = (
-        f"Resume from {checkpoint}."
-        if checkpoint
-        else f"No checkpoint from before step {finding.first_step} is on disk."
-    )
-    return f"[STOP] Training stops at step {step} because of {finding.rule}. {go_on}"
+    go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint from before the problem is on disk."
+    return f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}"
 
 
-def summary(findings: Iterable[Finding], coverage: dict[str, str], records: int, broken: dict[str, str]) -> str:
+def summary(
+    findings: Iterable[Finding],
+    coverage: dict[str, str],
+    records: int,
+    broken: dict[str, str],
+    episodes: dict[str, int] | None = None,
+) -> str:
     """
     The block at train end: findings ranked by cause and severity, what to do, coverage.
 
@@ -120,18 +133,22 @@ def summary(findings: Iterable[Finding], coverage: dict[str, str], records: int,
             Number of train records.
         broken (`dict[str, str]`):
             Parts of the diagnostics that were switched off after an error of their own.
+        episodes (`dict[str, int]`, *optional*):
+            How many episodes there were by `rule|metric`, where `findings` has the first ones only.
     """
     findings = list(findings)
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
-    episodes: dict[tuple[str, str], list[Finding]] = {}
-    for finding in rank(f for f in findings if f.state == "started"):
-        episodes.setdefault((finding.rule, finding.metric), []).append(finding)
-    problems = [same[0] for same in episodes.values()]
-    lines = [f"TRL diagnostics: {_headline(problems)} in {records} log{'s' * (records != 1)}"]
-    for i, same in enumerate(episodes.values(), 1):
-        steps = [_span(finding, ended) for finding in same]
-        lines.append(f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {_some(steps)}")
-        lines += _advice(same[0])
+    problems: dict[str, list[Finding]] = {}
+    for finding in rank(findings):
+        problems.setdefault(f"{finding.rule}|{finding.metric}", []).append(finding)
+    firsts = [same[0] for same in problems.values()]
+    lines = [f"TRL diagnostics: {_headline(firsts)} in {records} log{'s' * (records != 1)}"]
+    for i, (key, same) in enumerate(problems.items(), 1):
+        more = (episodes or {}).get(key, len(same)) - len(same)
+        steps = [_span(finding, ended) for finding in sorted(same, key=lambda finding: finding.first_step)]
+        steps += [f"and {more} more times"] if more > 0 else []
+        lines.append(f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {', '.join(steps)}")
+        lines += _advice(same[0], why=i == 1)
     lines += _coverage_lines(coverage)
     lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
@@ -141,16 +158,30 @@ def _span(finding: Finding, ended: dict[tuple[str, str, int], int]) -> str:
     return f"{finding.first_step} to {ended.get((finding.rule, finding.metric, finding.first_step), 'the end')}"
 
 
-def _advice(finding: Finding) -> list[str]:
+def _advice(finding: Finding, why: bool) -> list[str]:
     lines = _block(finding.message)
     if finding.cascade_of:
         return lines + _block(f"Follows {finding.cascade_of}.")
+    lines += _block(f"Why: {finding.why}") if why and finding.why else []
     return lines + (_block(f"What to do: {finding.fix}") if finding.fix else [])
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
-    """Root causes before their cascade, then by severity, then by time."""
-    return sorted(findings, key=lambda f: (f.cascade_of is not None, -Severity[f.severity.upper()], f.first_step))
+    """
+    Findings that started, causes before symptoms: what follows from a critical one comes last. Of the others high and
+    critical come before the rest, what goes on before what is over, and then the earlier one: the first thing to break
+    is more often the cause than the loudest.
+    """
+    findings = list(findings)
+    over = {(f.rule, f.metric, f.first_step) for f in findings if f.state == "resolved"}
+
+    def key(finding: Finding) -> tuple:
+        severity = Severity[finding.severity.upper()]
+        minor = 0 if severity >= Severity.HIGH else 1 + Severity.HIGH - severity
+        is_over = (finding.rule, finding.metric, finding.first_step) in over
+        return (finding.cascade_of is not None, minor, is_over, finding.first_step, -severity)
+
+    return sorted((finding for finding in findings if finding.state == "started"), key=key)
 
 
 def _headline(problems: list[Finding]) -> str:

@@ -113,8 +113,9 @@ def _split(file: Path, step: int) -> bool:
 
 
 def _is_before(line: bytes, step: int) -> bool:
-    """A torn last line (the process was killed while writing) counts as late, and so does the summary of a run."""
-    if not line.endswith(b"\n"):
+    """A torn line (the process was killed while writing) counts as late, and so does the summary of a run."""
+    try:
+        data = json.loads(line)
+    except json.JSONDecodeError:
         return False
-    data = json.loads(line)
-    return data["step"] <= step and data.get("phase") != "summary"
+    return line.endswith(b"\n") and data["step"] <= step and data.get("phase") != "summary"

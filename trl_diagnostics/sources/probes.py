@@ -18,7 +18,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 
-def nonfinite_parameters(model: torch.nn.Module) -> float:
+def nonfinite_parameters(model: torch.nn.Module) -> float | None:
     """
     How many trainable parameter tensors are NaN or infinite, judged by one element of each.
 
@@ -30,7 +30,8 @@ def nonfinite_parameters(model: torch.nn.Module) -> float:
             Model being trained.
 
     Returns:
-        `float`: the number of tensors. Costs a few microseconds per tensor and, on a GPU, one synchronisation.
+        `float` or `None`: the number of tensors; `None` where no element is on this rank (DeepSpeed ZeRO-3). Costs a few
+        microseconds per tensor and, on a GPU, one synchronisation.
     """
     samples: dict[torch.device, list[torch.Tensor]] = {}
     for parameter in model.parameters():
@@ -40,4 +41,6 @@ def nonfinite_parameters(model: torch.nn.Module) -> float:
         local = local.to_local() if isinstance(local, DTensor) else local
         if local.numel():  # ZeRO-3 leaves empty tensors where the weights are elsewhere
             samples.setdefault(local.device, []).append(local[(0,) * local.ndim].float())
+    if not samples:
+        return None
     return float(sum((~torch.stack(some).isfinite()).sum().item() for some in samples.values()))
