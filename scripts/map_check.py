@@ -18,15 +18,18 @@ import re
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
 from trl_source import Release, Trainer
 
-from trl_diagnostics.metrics.catalogue import index, load_map, parse_version, spans_version
+from trl_diagnostics.engine.rule import Rule, load_rules
+from trl_diagnostics.metrics.catalogue import (
+    defaults_at,
+    formula_inputs,
+    index,
+    load_map,
+    parse_version,
+    spans_version,
+)
 from trl_diagnostics.metrics.names import MetricMap
-
-
-# A metric name inside a condition or formula; words that are not names match nothing in the maps.
-WORD = re.compile(r"`[^`]+`|[A-Za-z][\w/.*-]*")
 
 
 def release_at(version: str) -> str:
@@ -76,16 +79,6 @@ def _default_problems(data: dict, trainer: Trainer, at: str) -> list[str]:
     return problems
 
 
-def defaults_at(data: dict, version: str) -> dict[str, object]:
-    """Defaults of a map at a release."""
-    found = {}
-    for option, steps in data["defaults"].items():
-        valid = [step for step in steps if parse_version(step[0]) <= parse_version(version)]
-        if valid and len(valid[-1]) == 2:
-            found[option] = valid[-1][1]
-    return found
-
-
 def _broken_text(trainer: str, key: str | None, at: str, rules: Path) -> str:
     broken = broken_rules(trainer, key, at, rules)
     return f"rules that break: {', '.join(broken)}" if broken else "no rule uses it"
@@ -111,24 +104,18 @@ def broken_rules(trainer: str, key: str | None, at: str, rules: Path) -> list[st
     if lost is not None and lost in {metrics.canonical(other) for other in others}:
         return []
     broken = []
-    for path in sorted(rules.rglob("*.yaml")):
-        rule = yaml.safe_load(path.read_text())
-        named = {str(item).replace("_", "") for item in rule.get("trainers", [])}
-        if named.isdisjoint({trainer, *metrics.bases, "all", "common"}):
-            continue
-        if lost is None or any(_same(lost, name) for name in _used(rule, metrics)):
-            broken.append(f"{rule['name']} ({path.relative_to(rules)})")
+    for rule in load_rules(rules):
+        uses = lost is None or any(_same(lost, name) for name in _used(rule, metrics))
+        if uses and rule.applies_to((trainer, *metrics.bases)):
+            broken.append(f"{rule.name} ({rule.document.path.relative_to(rules)})")
     return broken
 
 
-def _used(rule: dict, metrics: MetricMap) -> set[str]:
+def _used(rule: Rule, metrics: MetricMap) -> set[str]:
     """Canonical names that a rule reads, through derived metrics as well."""
-    words = {str(rule["metric"]), *(word.strip("`") for word in WORD.findall(str(rule["condition"])))}
-    names = {metrics.canonical(word.removeprefix("eval_")) for word in words}
-    formulas = {item["name"]: item["formula"] for item in metrics.derived}
-    for name in list(names & set(formulas)):
-        names |= {metrics.canonical(word) for word in WORD.findall(formulas[name])}
-    return names
+    names = {metrics.canonical(name.removeprefix("eval_")) for name in (rule.metric, *rule.condition.metrics)}
+    formulas = [item for item in metrics.derived if item["name"] in names]
+    return names.union(*({metrics.canonical(name) for name in formula_inputs(item)} for item in formulas))
 
 
 def _same(lost: str, name: str) -> bool:

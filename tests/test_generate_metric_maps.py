@@ -458,14 +458,15 @@ def copy_of_trl(tmp_path) -> Path:
 def rules(tmp_path) -> Path:
     folder = tmp_path / "rules" / "dpo"
     folder.mkdir(parents=True)
+    rest = "severity: low\nmessage: x\n"
     (folder / "margin_low.yaml").write_text(
-        'name: margin_low\ntrainers: [dpo]\nmetric: reward_margin\ncondition: "< 0"\n'
+        'name: margin_low\ntrainers: [dpo]\nmetric: reward_margin\ncondition: "< 0"\n' + rest
     )
     (folder / "gap.yaml").write_text(
-        'name: gap\ntrainers: [all]\nmetric: loss\ncondition: "jensen_gap > 1 and learning_rate > 0"\n'
+        'name: gap\ntrainers: [all]\nmetric: loss\ncondition: "jensen_gap > 1 and learning_rate > 0"\n' + rest
     )
-    (folder / "other.yaml").write_text('name: other\ntrainers: [dpo]\nmetric: entropy\ncondition: "> 1"\n')
-    (folder / "grpo.yaml").write_text('name: grpo\ntrainers: [grpo]\nmetric: reward_margin\ncondition: "> 1"\n')
+    (folder / "other.yaml").write_text('name: other\ntrainers: [dpo]\nmetric: entropy\ncondition: "> 1"\n' + rest)
+    (folder / "grpo.yaml").write_text('name: grpo\ntrainers: [grpo]\nmetric: reward_margin\ncondition: "> 1"\n' + rest)
     return tmp_path / "rules"
 
 

@@ -21,7 +21,7 @@ import pytest
 
 import trl_diagnostics
 from trl_diagnostics import callback
-from trl_diagnostics.engine import alert, condition, engine, finding, rule
+from trl_diagnostics.engine import alert, condition, engine, finding, rule, rulebook
 from trl_diagnostics.metrics import names
 
 
@@ -36,6 +36,7 @@ def test_exported_names():
         "Rule",
         "Severity",
         "__version__",
+        "collect_rules",
         "load_rules",
         "parse_alert",
     ]
@@ -51,6 +52,7 @@ def test_every_name_is_the_object_of_its_module():
     assert trl_diagnostics.Record is finding.Record
     assert trl_diagnostics.Rule is rule.Rule
     assert trl_diagnostics.Severity is finding.Severity
+    assert trl_diagnostics.collect_rules is rulebook.collect_rules
     assert trl_diagnostics.load_rules is rule.load_rules
     assert trl_diagnostics.parse_alert is alert.parse_alert
 

@@ -65,6 +65,9 @@ def test_nan_in_a_series():
         ("nan..1x3", "nan..1x3"),
         ("_..1x3", "_..1x3"),
         ("0.5~x3", "0.5~x3"),
+        ("0.5@x3", "0.5@x3"),
+        ("0.5@0x3", "0.5@0x3"),
+        ("0.5~0.1@8", "0.5~0.1@8"),
         ([True], "True"),
     ],
 )
@@ -90,6 +93,21 @@ def test_noise_is_gaussian_and_the_same_everywhere():
     assert points[:5] != parse_series("1.0~0.05x5", seed="other")
 
 
+def test_shares_are_binomial_and_the_same_everywhere():
+    points = parse_series("0.3@64x2000")
+    assert points == parse_series("0.3@64x2000")
+    assert points[:3] == [26 / 64, 16 / 64, 17 / 64]
+    assert statistics.mean(points) == pytest.approx(0.3, abs=0.005)
+    assert statistics.stdev(points) == pytest.approx(math.sqrt(0.3 * 0.7 / 64), rel=0.05)
+    assert points[:5] != parse_series("0.3@64x5", seed="other")
+    assert parse_series("0@8x2 1@8 0..1@4x2") == [0, 0, 1, 0, 1]
+
+
+def test_share_is_a_probability():
+    with pytest.raises(DiagnosticsError, match="^series: a share is between 0 and 1, not as in '0.5..1.5@8x3'$"):
+        parse_series("0.5..1.5@8x3")
+
+
 FIRST_NOISE = [0.8734858706375758, 1.020878030321138, 1.0171548609552434]
 
 
@@ -98,7 +116,7 @@ def test_list_of_numbers_is_taken_as_it_is(points):
     assert parse_series(points) == points
 
 
-@given(st.text(alphabet="0123456789.~x_nainful- e+"))
+@given(st.text(alphabet="0123456789.~@x_nainful- e+"))
 def test_random_series_is_read_or_refused(text):
     try:
         points = parse_series(text)
@@ -201,6 +219,7 @@ message: "Loss at {value}."
 min_steps: 1
 """
 COMPLETE = """\
+status: stable
 reference: https://huggingface.co/papers/2402.03300
 when: {beta: "> 0"}
 why: Because.
@@ -242,6 +261,7 @@ def test_what_keeps_a_rule_out(tmp_path):
         "11:3: tests: needs a silent test on noisy data",
         "11:3: tests: needs a silent test in which 'when: beta' does not hold",
         "1:1: reference: needs a URL",
+        "1:1: status: say stable or experimental",
         "1:1: status: a stable rule needs 'why' and 'fix'",
         "9:18: false_positives: say when, or leave it out",
         "3:9: metric: 'lss' is not logged by dpo in any release",

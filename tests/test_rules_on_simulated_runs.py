@@ -225,7 +225,7 @@ def gkd(rng, n, logging_steps=1):
     return "gkd", {"per_device_train_batch_size": 4, "logging_steps": logging_steps}, columns
 
 
-SPIKY_BLOCKS = (1.3, 0.6, 0.9, 1.5)
+SOURCES = (1.3, 0.6, 0.9, 1.5)
 HEALTHY = {
     "grpo, a hard task": lambda rng, n, k: grpo(rng, n, sparse(0.02), k),
     "grpo, a very hard task": lambda rng, n, k: grpo(rng, n, sparse(0.01), k, groups=4),
@@ -248,7 +248,7 @@ HEALTHY = {
     "sft": lambda rng, n, k: sft(rng, n, k),
     "sft, warm-up": lambda rng, n, k: sft(rng, n, k, rate="warmup"),
     "sft, batch 1, constant rate": lambda rng, n, k: sft(rng, 2 * n, k, batch=1, rate="constant"),
-    "sft, sources in blocks": lambda rng, n, k: sft(rng, n, k, sources=SPIKY_BLOCKS),
+    "sft, sources in blocks": lambda rng, n, k: sft(rng, n, k, sources=SOURCES),
     "sft, sources of rising difficulty": lambda rng, n, k: sft(rng, n, k, sources=(0.6, 0.8, 1.1, 1.4), block=n // 4),
     "kto, 90 to 10, batch 1": lambda rng, n, k: kto(rng, 2 * n, k),
     "kto, 20 to 80, batch 4": lambda rng, n, k: kto(rng, n, k, batch=4, desirable=0.2),
@@ -283,3 +283,44 @@ def test_healthy_runs_are_hardly_warned():
 def test_run_that_earns_little_is_warned_once(name):
     medium = [finding[:2] for finding in healthy_findings(name)[1] if finding[-1] == Severity.MEDIUM]
     assert len(medium) == len(set(medium))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("trainer", ["grpo", "rloo"])
+@pytest.mark.parametrize("logging_steps, within", [(1, 10), (10, 3)])
+def test_constant_reward_is_named(trainer, value, logging_steps, within):
+    _, config, columns = grpo(np.random.default_rng(0), 300, bimodal(0.3), logging_steps)
+    columns["reward"] = columns["rewards/accuracy/mean"] = np.full(300, value)
+    columns["reward_std"] = columns["rewards/accuracy/std"] = columns["loss"] = columns["grad_norm"] = np.zeros(300)
+    columns["frac_reward_zero_std"] = np.ones(300)
+    found = replay(trainer, config, columns)
+    assert found[0][1] in ("reward_constant", "reward_constant_so_far") and found[0][0] <= within
+    assert ("reward_constant", Severity.HIGH) in [finding[1:] for finding in found]
+    assert {finding[1] for finding in found if finding[2] >= Severity.MEDIUM} <= {found[0][1], "reward_constant"}
+
+
+@pytest.mark.parametrize("logging_steps", [1, 10])
+def test_completions_that_are_all_clipped_and_earn_nothing_are_named(logging_steps):
+    run = grpo(np.random.default_rng(0), 100, sparse(0.0), logging_steps, clipped=np.ones(100))
+    assert (10, "completions_all_clipped", Severity.HIGH) in replay(*run)
+
+
+def test_fall_of_the_importance_sampling_ratio_is_named_once():
+    trainer, config, columns = long_completions(np.random.default_rng(0), 400, tokens=200, noise=0.012)
+    columns["sampling/importance_sampling_ratio/mean"][100:] *= 0.1
+    assert replay(trainer, config, columns) == [(110, "importance_sampling_ratio_low", Severity.HIGH)]
+
+
+@pytest.mark.parametrize("norm, rule", [(-1.0, "nan_masked_as_zero_loss"), (2**0.5, "nan_hidden_by_deepspeed")])
+def test_nan_that_deepspeed_hides_is_named(norm, rule):
+    trainer, config, columns = sft(np.random.default_rng(0), 100)
+    columns["loss"][40:], columns["grad_norm"][40:] = 0.0, norm
+    ((log, name, severity),) = replay(trainer, config, columns)
+    assert (name, severity) == (rule, Severity.CRITICAL) and log <= 43
+
+
+def test_divergence_lasts_as_long_as_the_loss_is_up():
+    trainer, config, columns = sft(np.random.default_rng(0), 500)
+    columns["loss"][200:] += 4
+    found = replay(trainer, config, columns)
+    assert [finding[1:] for finding in found] == [("loss_divergence", Severity.MEDIUM)] and found[0][0] <= 206

@@ -33,6 +33,7 @@ _MODULE_OF = {
     "Record": ".engine.finding",
     "Rule": ".engine.rule",
     "Severity": ".engine.finding",
+    "collect_rules": ".engine.rulebook",
     "load_rules": ".engine.rule",
     "parse_alert": ".engine.alert",
 }
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from .engine.engine import Engine
     from .engine.finding import DiagnosticsError, Finding, Record, Severity
     from .engine.rule import Rule, load_rules
+    from .engine.rulebook import collect_rules
     from .metrics.names import MetricMap
 
 

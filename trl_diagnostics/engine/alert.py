@@ -15,6 +15,7 @@
 """An inline alert (one line of text) goes in, a `Rule` comes out."""
 
 import re
+from collections.abc import Iterator
 
 from .condition import parse_condition
 from .finding import DiagnosticsError, Severity
@@ -65,11 +66,7 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
         raise DiagnosticsError(f"{where}:{offset + 1}: {group}: {problem}\n{pointer(text, offset)}")
 
     trainers = tuple(trainer.strip() for trainer in match["trainers"].split(","))
-    if problem := next(filter(None, map(trainer_problem, trainers)), None):
-        fail("trainers", problem)
     severity, message = match["severity"].strip(), match["message"].strip()
-    if severity not in SEVERITIES:
-        fail("severity", f"'{severity}' is not one of {', '.join(SEVERITIES)}{suggest(severity, SEVERITIES)}")
     try:
         condition = parse_condition(match["condition"].strip())
     except DiagnosticsError as error:
@@ -77,20 +74,32 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
     metric = next((name for name in condition.metrics if name != "step"), None)
     if metric is None:
         fail("condition", "name the metric to look at, for example 'loss > 10'")
+    if severity not in SEVERITIES:
+        fail("severity", f"'{severity}' is not one of {', '.join(SEVERITIES)}{suggest(severity.lower(), SEVERITIES)}")
     window = 1 if condition.has_for else 20
-    if function := too_short(condition.test, window):
-        fail("condition", f"'{function}' cannot be judged on single points; leave out 'for'")
-    if problem := glob_problem(metric, condition):
-        fail("condition", problem)
-    if not message:
-        fail("message", "say in one sentence what is wrong")
-    if problem := message_problem(message, [*PLACEHOLDERS, *condition.metrics]):
-        fail("message", problem)
-    for name, problem in unknown_metrics(condition, trainers, check_metric) if check_metric else ():
-        fail("condition", problem, condition.text.find(name))
-    return Rule(
+    rule = Rule(
         _name(condition.text), trainers, metric, condition, Severity[severity.upper()], message, message, window
     )
+    for problem in _problems(rule, check_metric):
+        fail(*problem)
+    return rule
+
+
+def _problems(rule: Rule, check_metric: CheckMetric | None) -> Iterator[tuple]:
+    """What is wrong with an alert that could be read: its part, the problem, and the column in the part if known."""
+    for trainer in rule.trainers:
+        if problem := trainer_problem(trainer):
+            yield "trainers", problem
+    if function := too_short(rule.condition.test, rule.window):
+        yield "condition", f"'{function}' cannot be judged on single points; leave out 'for'"
+    if problem := glob_problem(rule.metric, rule.condition):
+        yield "condition", problem
+    if not rule.message:
+        yield "message", "say in one sentence what is wrong"
+    if problem := message_problem(rule.message, [*PLACEHOLDERS, *rule.condition.metrics]):
+        yield "message", problem
+    for name, problem in unknown_metrics(rule.condition, rule.trainers, check_metric) if check_metric else ():
+        yield "condition", problem, rule.condition.text.find(name)
 
 
 def _name(condition: str) -> str:

@@ -22,6 +22,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from ..engine.condition import parse_sum
+
 
 FOLDER = Path(__file__).parent
 HOLE = re.compile(r"\{\w+\}")
@@ -144,8 +146,17 @@ def canonical_name(trainer: str, key: str, version: str) -> str:
 
 def formula_inputs(item: dict[str, Any]) -> set[str]:
     """The metrics that a derived metric's formula names."""
-    words = re.findall(r"[A-Za-z_][\w/.-]*(?=[\s)]|$)", item["formula"])
-    return {word for word in words if not word.startswith("config.") and word != "step"}
+    return {name for name in parse_sum(item["formula"])[1] if name != "step"}
+
+
+def defaults_at(data: dict[str, Any], version: str) -> dict[str, Any]:
+    """Defaults of the options in a map at a release."""
+    found = {}
+    for option, steps in data["defaults"].items():
+        valid = [step for step in steps if parse_version(step[0]) <= parse_version(version)]
+        if valid and len(valid[-1]) == 2:  # [since] alone says that the option is gone
+            found[option] = valid[-1][1]
+    return found
 
 
 def option_holds(expression: str, config: dict[str, Any]) -> bool | None:

@@ -23,6 +23,7 @@ from typing import Any
 from .catalogue import (
     HOLE,
     Source,
+    defaults_at,
     formula_inputs,
     hole_pattern,
     index,
@@ -120,11 +121,7 @@ class MetricMap:
     def defaults(self) -> dict[str, Any]:
         """Defaults of the training arguments in this release, TRL's over those of transformers."""
         found = {} if self._known and self._loop == "tracker" else dict(names().training_arguments)
-        for option, steps in (self._map["defaults"] if self._known else {}).items():
-            valid = [step for step in steps if parse_version(step[0]) <= parse_version(self._at)]
-            if valid and len(valid[-1]) == 2:
-                found[option] = valid[-1][1]
-        return found
+        return {**found, **(defaults_at(self._map, self._at) if self._known else {})}
 
     @cached_property
     def derived(self) -> list[dict[str, Any]]:
