@@ -172,6 +172,8 @@ def source_release(source: Path | None) -> Release:
     """The release to check: a wheel, a folder with the package (`.../trl`) or one that holds it, else the installed."""
     if source is None:
         return Release.from_folder(installed_source(), installed_version("trl"))
+    if not source.exists():
+        raise SystemExit(f"{source}: no such file or folder")
     if source.suffix == ".whl":
         return Release.from_wheel(source)
     folder = source / "trl" if (source / "trl").is_dir() else source

@@ -542,8 +542,26 @@ def test_a_malformed_key_never_raises_and_spoils_nothing_else(key, tmp_path):
     assert len(records(tmp_path)) == 35
 
 
-@pytest.mark.parametrize("logs", [None, {}])
-def test_an_empty_log(logs, tmp_path):
+class Raises:
+    """Raises whatever one asks of it."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    def __float__(self):
+        raise RuntimeError("no number")
+
+    @property
+    def __class__(self):
+        raise RuntimeError("no class")
+
+
+@pytest.mark.parametrize(
+    "logs",
+    [torch.ones(3), "hello", [1], 5, None, {}, {Raises(): 1.0}, {"x": Raises()}],
+    ids=lambda logs: str(type(logs)),
+)
+def test_a_log_without_a_number(logs, tmp_path):
     callback = DiagnosticsCallback()
     stage = Stage(callback, tmp_path)
     stage.log(logs)

@@ -128,8 +128,9 @@ def test_summary():
         "       KL is high.\n"
         "       Follows nonfinite_loss.\n"
         "  Rules: 1 active, 1 warming up, 1 not applicable, 2 blind\n"
-        "  Blind, their metric was never logged: b, c\n"
-        "  Not enough logs for: d\n"
+        "  Blind, a metric never came: b, c\n"
+        "  Too few logs: d\n"
+        "  Not applicable: e\n"
         "  Switched off after an error of its own: on_finding (KeyError: 'x')"
     )
 

@@ -588,3 +588,11 @@ def test_check_rule():
         ("condition", "no training argument 'lerning_rate'; did you mean 'learning_rate'?"),
     ]
     assert check_rule(parse_alert("online_dpo: loss > config.beta * config.samples_per_log -> low: x")) == []
+
+
+def test_several_evaluation_sets():
+    """The Trainer puts the name of the set into its own keys; TRL's metrics collide under `eval_`."""
+    dpo = MetricMap("dpo", "1.16.0")
+    assert all(dpo.is_logged(f"eval_a_{key}") for key in ("loss", "runtime", "samples_per_second"))
+    assert not dpo.is_logged("eval_a_reward") and not dpo.is_logged("a_loss")
+    assert check_metric("eval_my_set_loss", ("sft",)) is None

@@ -96,8 +96,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     ):
         _check_path("run_dir", run_dir)
         _check_path("custom_heuristics_dir", custom_heuristics_dir)
-        if not isinstance(stop_on_critical, bool):
-            raise DiagnosticsError(f"stop_on_critical: expected True or False, found {stop_on_critical!r}")
+        _check_flag("stop_on_critical", stop_on_critical)
+        _check_flag("enable_live_warnings", enable_live_warnings)
         if stop_severity not in STOP_SEVERITIES:
             raise DiagnosticsError(f"stop_severity: {stop_severity!r} is not one of {', '.join(STOP_SEVERITIES)}")
         if on_finding is not None and not callable(on_finding):
@@ -106,7 +106,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.stop_on_critical = stop_on_critical
         self.stop_severity = Severity[stop_severity.upper()]
         self.enable_live_warnings = enable_live_warnings
-        self.custom_alerts, self.disable = custom_alerts or (), disable or ()
+        self.custom_alerts = () if custom_alerts is None else custom_alerts
+        self.disable = () if disable is None else disable
         self.custom_heuristics_dir = custom_heuristics_dir
         self.on_finding = on_finding
         self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
@@ -201,7 +202,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.engine is None or not state.is_world_process_zero:
             return
         self._notice_ignored_stop(state)
-        record = self._guard("metric names", self._record, state.global_step, logs or {}, kwargs.get("model"))
+        logs = logs if isinstance(logs, dict) else {}
+        record = self._guard("metric names", self._record, state.global_step, logs, kwargs.get("model"))
         if record is None:
             return
         self._guard("run directory", self.files.write_record, record)
@@ -214,7 +216,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
-        phase = _phase(logs, self.metric_map.logs_loss)
+        phase = _phase(metrics, self.metric_map.logs_loss)
         if phase == "train" and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
@@ -301,8 +303,13 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             return None
 
 
+def _check_flag(option: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise DiagnosticsError(f"{option}: expected True or False, found {value!r}")
+
+
 def _check_path(option: str, value: Any) -> None:
-    if value is not None and not isinstance(value, str | Path):
+    if value is not None and (not isinstance(value, str | Path) or value == ""):
         raise DiagnosticsError(f"{option}: expected a path, found {value!r}")
 
 
@@ -328,12 +335,12 @@ def _config(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
     return config
 
 
-def _phase(logs: dict[str, Any], logs_loss: bool) -> str:
-    if "train_loss" in logs:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
+def _phase(metrics: dict[str, Any], logs_loss: bool) -> str:
+    if "train_loss" in metrics:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
         return "summary"
-    if "loss" in logs:
+    if "loss" in metrics:
         return "train"
-    if any(str(key).startswith("eval_") for key in logs):
+    if any(name.startswith("eval_") for name in metrics):
         return "eval"
     return "probe" if logs_loss else "train"  # what the user logs beside the trainer, or a trainer without `loss`
 

@@ -341,6 +341,8 @@ def glob_problem(metric: str, condition: Condition) -> str | None:
 def _check_metrics(document: Document, condition: Condition | None, check_metric: CheckMetric) -> None:
     """Names that none of the rule's trainers logs; backticks mark a name as the user's own."""
     trainers, metric = document.strings("trainers"), document.get("metric", "`")
+    if not trainers:
+        return
     if not metric.startswith("`") and (problem := check_metric(metric, trainers)):
         document.problem("metric", problem)
     for name, problem in unknown_metrics(condition, trainers, check_metric) if condition else ():

@@ -68,6 +68,8 @@ def collect_rules(
 def _check_texts(option: str, value: Iterable[str]) -> None:
     if isinstance(value, str):
         raise DiagnosticsError(f"{option}: expected a list of texts, found {value!r}; put it in brackets")
+    if not isinstance(value, list | tuple):
+        raise DiagnosticsError(f"{option}: expected a list of texts, found {value!r}")
     for i, text in enumerate(value):
         if not isinstance(text, str):
             raise DiagnosticsError(f"{option}[{i}]: expected a text, found {text!r}")

@@ -37,6 +37,7 @@ from .catalogue import (
 
 
 PLAIN = {float, type(None)}
+STRING = {str}
 ANY_TRAINER = ("all", "common")
 
 
@@ -167,18 +168,18 @@ class MetricMap:
             `dict[str, float | None]`: canonical name -> value. Non-finite values stay as they are.
         """
         cached = self._cache
-        if PLAIN.issuperset(map(type, logs.values())):
+        if PLAIN.issuperset(map(type, logs.values())) and STRING.issuperset(map(type, logs)):
             return {cached[key]: value for key, value in logs.items()}
         found: dict[str, float | None] = {}
         for key, value in logs.items():
-            if value is None:
-                found[cached[key]] = None
-            elif not isinstance(value, str | bytes):
-                try:
+            # Whatever a trainer puts into its log, and whatever `str` and `float` of it raise, training goes on.
+            try:
+                if value is None:
+                    found[cached[key]] = None
+                elif not isinstance(value, str | bytes):
                     found[cached[key]] = float(value)
-                # Whatever a trainer puts into its log, and whatever `float` of it raises, training goes on.
-                except Exception:
-                    continue
+            except Exception:
+                continue
         return found
 
     def is_logged(self, metric: str) -> bool:
@@ -251,8 +252,10 @@ class MetricMap:
 
     def _has(self, name: str) -> bool:
         plain = name.removeprefix("eval_")
-        known = not {name, plain}.isdisjoint(self._logged)
-        return known or any(pattern.fullmatch(plain) for pattern in self._patterns)
+        if not {name, plain}.isdisjoint(self._logged) or any(pattern.fullmatch(plain) for pattern in self._patterns):
+            return True
+        # several evaluation sets: `eval_<name of the set>_loss`
+        return name.startswith("eval_") and plain.endswith(tuple(f"_{key}" for key in names().base_keys["eval"]))
 
     def _resolve(self, key: str) -> str:
         split, rest = split_key(key)
@@ -377,7 +380,8 @@ def check_metric(metric: str, trainers: tuple[str, ...] | list[str]) -> str | No
 
 def check_rule(rule: Any) -> list[tuple[str, str]]:
     """
-    Trainers that TRL does not have, and training arguments that look misspelt.
+    What is wrong with a rule beside its metrics: trainers that TRL does not have, training arguments that look misspelt,
+    empty words.
 
     Args:
         rule ([`Rule`]):
@@ -393,6 +397,8 @@ def check_rule(rule: Any) -> list[tuple[str, str]]:
             close = difflib.get_close_matches(trainer, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
             problems.append(("trainers", f"TRL has no trainer '{trainer}'{hint}"))
+    if any(text.strip().lower() == "unknown" for text in rule.false_positives):
+        problems.append(("false_positives", "say when, or leave it out"))
     options = _options(rule.trainers)
     for field, used in (("condition", rule.condition.configs), ("when", rule.when)):
         for name in used:

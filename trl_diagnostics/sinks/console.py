@@ -194,10 +194,14 @@ def _coverage_lines(coverage: dict[str, str]) -> list[str]:
     names = {status: [name for name, s in coverage.items() if s == status] for status in set(coverage.values())}
     counts = ", ".join(f"{len(names.get(s, []))} {s}" for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND))
     lines = [f"  Rules: {counts}"]
-    if BLIND in names:
-        lines.append(f"  Blind, their metric was never logged: {_some(names[BLIND])}")
-    if WARMING_UP in names:
-        lines.append(f"  Not enough logs for: {_some(names[WARMING_UP])}")
+    for status, text in (
+        (BLIND, "Blind, a metric never came"),
+        (WARMING_UP, "Too few logs"),
+        (NOT_APPLICABLE, "Not applicable"),
+    ):
+        if status in names:
+            said = f"{text}: {', '.join(names[status])}"
+            lines += textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return lines
 
 
