@@ -90,18 +90,3 @@ def test_gradients_random_state_and_weights_are_left_alone():
     assert torch.equal(state, torch.random.get_rng_state())
     assert all(map(torch.equal, before, probed.parameters()))
     assert all(map(torch.equal, gradients, (parameter.grad for parameter in probed.parameters())))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_one_element_is_enough(value):
-    probed = model()
-    assert nonfinite_parameters(probed) == 0.0
-    with torch.no_grad():
-        next(probed.parameters()).view(-1)[-1] = value
-    assert nonfinite_parameters(probed) == 1.0
-
-
-def test_large_weights_do_not_overflow():
-    probed = nn.Linear(1000, 1000, dtype=torch.float16)
-    nn.init.constant_(probed.weight, 60_000.0)
-    assert nonfinite_parameters(probed) == 0.0
