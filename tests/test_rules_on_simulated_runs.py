@@ -159,8 +159,9 @@ def dpo(rng, n, logging_steps=1, batch=8, rate="warmup", epochs=3, bf16_zeros=0,
     samples, t = batch * logging_steps, np.arange(n) / n
     margin = speed * (np.floor(t * epochs) + 0.5 * (t * epochs % 1)) * np.minimum(10 * t, 1)
     pairs = rng.normal(margin[:, None], 0.2 + margin[:, None], (n, samples))
-    pairs[:bf16_zeros] = 0  # updates too small for bf16 weights
-    chosen = -0.7 * pairs.mean(1) + rng.normal(0, 0.1, n) * (np.arange(n) >= bf16_zeros)
+    zeros = max(bf16_zeros, 1)  # before the first update, and while updates are too small for bf16 weights
+    pairs[:zeros] = 0
+    chosen = -0.7 * pairs.mean(1) + rng.normal(0, 0.1, n) * (np.arange(n) >= zeros)
     columns = {
         "loss": np.log1p(np.exp(-pairs)).mean(1),
         "grad_norm": heavy(rng, n, 3.0, 0.8),

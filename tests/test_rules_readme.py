@@ -59,8 +59,8 @@ def episode_words(text, settings, series):
     return words
 
 
-def bound(text, settings, history, count):
-    scope = Scope(history, settings.get, int(settings.get("window", 20)), lambda: count[0])
+def bound(text, settings, history, count, step):
+    scope = Scope(history, settings.get, int(settings.get("window", 20)), lambda: count[0], lambda: step[0])
     try:
         return bind_test(rule(text).condition.test, scope)
     except DiagnosticsError:
@@ -74,11 +74,12 @@ def word(result):
 
 
 def point_words(text, settings, series):
-    histories, count = {}, [0]
-    result = bound(text, settings, lambda name: histories.setdefault(name, History()), count)
+    histories, count, step = {}, [0], [0]
+    result = bound(text, settings, lambda name: histories.setdefault(name, History()), count, step)
     words = []
     for record in records(**series):
         count[0] += 1
+        step[0] = record.step
         for name, point in {**record.metrics, "step": record.step}.items():
             if name in histories:
                 histories[name].push(point, record.step > settings.get("warmup_steps", 0))
