@@ -21,7 +21,7 @@ import pytest
 from engine_kit import NOT_LOGGED, verdicts
 
 from trl_diagnostics.engine.condition import parse_condition
-from trl_diagnostics.engine.verdict import look_back, points_needed, too_short
+from trl_diagnostics.engine.needs import look_back, points_needed, too_short
 
 
 NAN, INF = math.nan, math.inf

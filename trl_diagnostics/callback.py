@@ -28,9 +28,9 @@ from transformers.trainer_callback import ExportableState
 
 from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
+from .engine.needs import look_back
 from .engine.rule import SEVERITIES
 from .engine.rulebook import collect_rules
-from .engine.verdict import look_back
 from .metrics.names import MetricMap, check_metric, check_rule, trainer_of
 from .sinks import console
 from .sinks.run_dir import RunDir

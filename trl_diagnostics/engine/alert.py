@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from .condition import parse_condition
 from .finding import DiagnosticsError, Severity
+from .needs import too_short
 from .rule import (
     PLACEHOLDERS,
     SEVERITIES,
@@ -29,7 +30,6 @@ from .rule import (
     trainer_problem,
     unknown_metrics,
 )
-from .verdict import too_short
 from .yaml_file import pointer, suggest
 
 

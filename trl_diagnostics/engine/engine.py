@@ -17,40 +17,23 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 from .condition import parse_sum
 from .episode import Episode
 from .finding import DiagnosticsError, Finding, Record, Severity
 from .history import History
+from .judge import Judge, fill, look, needs, once_seen, pattern
+from .needs import points_needed
 from .rule import Rule, current_names
-from .tree import Function, can_hold, walk
-from .verdict import Scope, Value, Verdict, bind_sum, bind_test, numbers_of, points_needed
+from .tree import Function, walk
+from .verdict import Scope, Value, bind_sum, bind_test, numbers_of
 from .when import Predicate, holds, parse_when
 
 
 STATE_VERSION = 1
 ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND = "active", "warming up", "not applicable", "blind"
-
-
-@dataclass(slots=True)
-class Judge:
-    """One rule bound to one metric (a glob gives one judge per metric it matches), with its streak and episode."""
-
-    rule: Rule
-    metric: str
-    history: History
-    verdict: Verdict
-    numbers: dict[str, Value]  # the evidence of a finding
-    names: dict[str, str]  # metrics of the condition as written -> as recorded
-    others: dict[str, History]  # their histories
-    needs_all: bool  # judged at each train record, since the rule asks whether a metric is missing
-    causes: tuple[str, ...]  # rules that silence this one while they fire
-    episode: Episode = field(default_factory=Episode)
-
-    def key(self) -> str:
-        return f"{self.rule.name}|{self.metric}"
 
 
 class Engine:
@@ -103,7 +86,7 @@ class Engine:
         for rule in self.rules:
             metric = self._canonical(rule.metric)
             if "*" in metric:
-                self.globs.append((rule, _pattern(metric)))
+                self.globs.append((rule, pattern(metric)))
             else:
                 self._add_judge(rule, metric, ())
 
@@ -142,7 +125,7 @@ class Engine:
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def _add_judge(self, rule: Rule, metric: str, captured: tuple[str, ...]) -> None:
-        names = {"value": metric} | {name: self._canonical(_fill(name, captured)) for name in rule.condition.metrics}
+        names = {"value": metric} | {name: self._canonical(fill(name, captured)) for name in rule.condition.metrics}
         scope = self._scope(rule.window, lambda name: self._history(names[name]))
         test, history = rule.condition.test, self._history(metric)
         others = {name: self._history(names[name]) for name in rule.condition.metrics}
@@ -151,7 +134,7 @@ class Engine:
         if (
             needs_all and self.trainer == "unknown" and not rule.applies_to(())
         ):  # it need not log another one's metrics
-            verdict = _once_seen(verdict, [history, *others.values()])
+            verdict = once_seen(verdict, [history, *others.values()])
         judge = Judge(
             rule=rule,
             metric=metric,
@@ -169,8 +152,8 @@ class Engine:
     def _discover(self, metric: str) -> None:
         """A metric is seen for the first time: bind the globs that match it."""
         self.seen[metric] = None
-        for rule, pattern in self.globs:
-            match = pattern.fullmatch(metric)
+        for rule, glob in self.globs:
+            match = glob.fullmatch(metric)
             if match:
                 self._add_judge(rule, metric, match.groups())
 
@@ -249,9 +232,9 @@ class Engine:
 
     def _finding(self, judge: Judge, step: int, state: str, cascade_of: str | None) -> Finding:
         rule = judge.rule
-        value = _look(judge.history, rule.window)
+        value = look(judge.history, rule.window)
         evidence = {judge.metric if name == "value" else name: number() for name, number in judge.numbers.items()}
-        shown = {name: _look(history, rule.window) for name, history in judge.others.items()}
+        shown = {name: look(history, rule.window) for name, history in judge.others.items()}
         shown |= {"value": value, "metric": judge.metric, "step": step, "window": rule.window, "trainer": self.trainer}
         return Finding(
             rule=rule.name,
@@ -289,10 +272,10 @@ class Engine:
     def _coverage(self, judge: Judge) -> str:
         histories = {"value": judge.history, **judge.others}
         missing = {name for name, history in histories.items() if not history.count}
-        if not judge.needs_all and _needs(judge, missing):
+        if not judge.needs_all and needs(judge, missing):
             names = {name: judge.names[name] for name in missing}
             off = {name for name, metric in names.items() if self._is_off(metric)}
-            if _needs(judge, off) or (self.seen and not self._is_expected(names.values())):
+            if needs(judge, off) or (self.seen and not self._is_expected(names.values())):
                 return NOT_APPLICABLE
             return BLIND if self.seen else WARMING_UP
         # with one side of an `or` missing the verdict is never false, so it may not have been known yet
@@ -379,36 +362,5 @@ def _with_samples_per_log(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "samples_per_log": math.prod(config[n] for n in factors) * (config.get("world_size") or 1)}
 
 
-def _needs(judge: Judge, missing: set[str]) -> bool:
-    """Whether a rule has nothing to say without these metrics."""
-    return "value" in missing or not can_hold(judge.rule.condition.test, missing)
-
-
-def _once_seen(verdict: Verdict, histories: list[History]) -> Verdict:
-    """The verdict, unknown until each metric came once."""
-    return lambda: verdict() if all(history.count for history in histories) else None
-
-
 def _parsed(when: dict[str, Any]) -> dict[str, tuple[Predicate, ...]]:
     return {key: parse_when(value) for key, value in when.items()}
-
-
-def _pattern(glob: str) -> re.Pattern:
-    """`*` stands for text without a slash and is captured."""
-    return re.compile("([^/]+)".join(map(re.escape, glob.split("*"))))
-
-
-def _fill(name: str, captured: tuple[str, ...]) -> str:
-    """Replace each `*` by what the rule's own metric had there."""
-    for text in captured:
-        name = name.replace("*", text, 1)
-    return name
-
-
-def _look(history: History, window: int) -> float | None:
-    """The number that a condition saw: the mean of the window, or the last point where that says more."""
-    last = history.values[-1] if history.values else None
-    if history.last() is None:
-        return last
-    mean = history.mean(window)
-    return last if mean is None else mean

@@ -25,8 +25,8 @@ from typing import Any
 
 from .condition import parse_condition
 from .finding import DiagnosticsError, Severity
+from .needs import too_short
 from .tree import Condition
-from .verdict import too_short
 from .when import Predicate, parse_when
 from .yaml_file import Document, read_document, suggest
 

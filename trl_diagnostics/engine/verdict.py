@@ -19,10 +19,8 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .condition import PLAIN
 from .history import History, mad, mean, median
 from .tree import (
-    SHORTEST,
     AllOf,
     AnyOf,
     Arithmetic,
@@ -36,7 +34,6 @@ from .tree import (
     Statistic,
     Sum,
     Test,
-    children,
     walk,
 )
 
@@ -142,54 +139,6 @@ def numbers_of(tree: Test, scope: Scope) -> dict[str, Value]:
                     baseline = Statistic("baseline", node.metric, None)
                     numbers[f"baseline({node.metric})"] = bind_sum(baseline, scope)
     return numbers
-
-
-def too_short(tree: Test, window: int) -> str | None:
-    """Name of a function or statistic that cannot say anything with this window, if there is one."""
-    for node in walk(tree):
-        n = node.n if isinstance(node, Statistic) and node.n else window
-        if isinstance(node, Statistic | Function) and n < SHORTEST.get(node.name, 1):
-            return node.name
-    return None
-
-
-def points_needed(node: Test | Sum, window: int) -> int:
-    """How many points must be logged before a condition can be true."""
-    match node:
-        case Metric():
-            return 1 if node.metric == "step" else window
-        case Statistic(name="last" | "count"):
-            return 1
-        case Statistic(name="delta"):
-            return 2
-        case Statistic():
-            return node.n or window
-        case Function(name="drop" | "rise"):
-            return 2 * window
-        case Function(name="spike"):
-            return window + SPIKE_POINTS
-        case Function(name="outlier"):
-            return window + 1
-        case Function(name="nonfinite" | "null"):
-            return 1
-        case Function():
-            return window
-        case AnyOf():
-            return min(points_needed(item, window) for item in node.items)
-        case Not():
-            return points_needed(node.item, window)
-    return max((points_needed(child, window) for child in children(node)), default=1)
-
-
-def look_back(tree: Test, window: int) -> int:
-    """How many points before the one at which a condition became true it may owe that to."""
-    recent = [1]
-    for node in walk(tree):
-        if isinstance(node, Metric) and node.metric != "step" or isinstance(node, Function) and node.name not in PLAIN:
-            recent.append(window)
-        if isinstance(node, Statistic) and node.name not in ("baseline", "best", "worst", "last"):
-            recent.append(node.n or window)
-    return max(recent)
 
 
 def _comparison(node: Comparison, scope: Scope) -> Verdict:
