@@ -40,7 +40,8 @@ from trl_diagnostics.metrics.catalogue import (
     parse_version,
     spans_version,
 )
-from trl_diagnostics.metrics.names import MetricMap, check_metric, check_rule, known_trainers, suggest, trainer_of
+from trl_diagnostics.metrics.checks import check_metric, check_rule, suggest
+from trl_diagnostics.metrics.names import MetricMap, known_trainers, trainer_of
 
 
 FACTS = json.loads((Path(__file__).parent / "data" / "trl_log_keys_1_16.json").read_text())

@@ -14,6 +14,7 @@
 
 """Every built-in rule file: it loads, passes its own tests, is fit to be built in, and the rules get along."""
 
+import re
 import shutil
 from itertools import combinations
 from pathlib import Path
@@ -24,7 +25,8 @@ from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import DiagnosticsError, Record, Severity
 from trl_diagnostics.engine.rule import ANY_TRAINER, load_rules, merge_rules
 from trl_diagnostics.engine.rule_tests import check_entry, check_tests, parse_series
-from trl_diagnostics.metrics.names import MetricMap, check_metric, known_trainers
+from trl_diagnostics.metrics.checks import check_metric
+from trl_diagnostics.metrics.names import MetricMap, known_trainers
 
 
 FOLDER = Path(__file__).parents[1] / "trl_diagnostics" / "rules"
@@ -32,6 +34,46 @@ FILES = sorted(FOLDER.rglob("*.yaml"))
 RULES = load_rules(FOLDER, check_metric)  # wrong names of metrics fail here, all at once
 # Not in the maps: runs of our own sources, whose names are no trainer's.
 SOURCES = {"preflight", "resume", "distributed", "behaviour", "agents"}
+# How the texts name trainers whose advice differs: `cpo_alpha` (CPO), "the mean (GRPO, RLOO)".
+TITLES = {"Distillation": "distillation", "Reward": "reward", "online DPO": "onlinedpo"} | {
+    name.upper(): name for name in ("sft", "dpo", "kto", "orpo", "cpo", "grpo", "rloo", "ppo", "gkd")
+}
+# What a `fix` may name beside training arguments and logged metrics.
+OTHER_NAMES = {
+    "lr_scheduler_kwargs",  # a training argument that the maps leave out, its default differs between releases
+    # PEFT: LoraConfig, from_pretrained
+    *("target_modules", "lora_alpha", "modules_to_save", "is_trainable"),
+    # transformers: models, their configs, generation
+    *("requires_grad", "num_labels", "pad_token_id", "eos_token_id"),
+    # arguments of TRL's trainers, helpers of TRL
+    *("peft_config", "ref_model", "teacher_model", "get_soft_overlong_punishment"),
+    # columns of the data
+    *("label", "chosen", "rejected", "ref_chosen_logps", "ref_rejected_logps"),
+    # the DeepSpeed config
+    "overlap_comm",
+}
+# What PPO's own `generate` takes; none of it is a training argument there.
+GENERATION = {"top_k", "top_p", "repetition_penalty"}
+
+
+def knows(trainer, name):
+    """Whether the newest release of the trainer has this training argument or logs this metric."""
+    metric_map = MetricMap(trainer)
+    generation = GENERATION if trainer == "ppo" else set()
+    return name in {*metric_map.defaults, *OTHER_NAMES, *generation} or metric_map.is_logged(name)
+
+
+def unknown_names(rule):
+    """(trainer, name) of what `fix` names and the trainer does not have."""
+    everyone = set(rule.trainers) & set(ANY_TRAINER)
+    own = [trainer.replace("_", "") for trainer in rule.trainers if trainer not in SOURCES]
+    found = []
+    for sentence in re.split(r"(?<=[.?:])\s+", rule.fix or ""):
+        named = re.findall(r"|".join(TITLES), " ".join(re.findall(r"\(([^()`]*)\)", sentence)))
+        trainers = [TITLES[title] for title in named] or (["transformers"] if everyone else own)
+        names = [re.match(r"[a-z][a-z0-9_]*(/\w+)*(?=$|[=:])", code) for code in re.findall(r"`([^`]*)`", sentence)]
+        found += [(t, name[0]) for t in trainers for name in names if name and not knows(t, name[0])]
+    return found
 
 
 def findings_of(trainer, config, rules=RULES, **series):
@@ -73,6 +115,15 @@ class TestRule:
         assert len(rule.message) <= 160
         assert rule.status != "deprecated" or rule.renamed_from
         assert rule.severity < Severity.HIGH or rule.fix
+
+    def test_advises_what_exists(self, rule):
+        assert unknown_names(rule) == []
+        bare = re.sub(r"`[^`]*`", "", rule.fix or "")
+        assert not re.findall(r"\w*[a-z]_\w+", bare), "names belong into backticks"
+
+    def test_cites_at_most_two_sources(self, rule):
+        links = rule.document.get("reference", [])
+        assert len([links] if isinstance(links, str) else links) in (1, 2)
 
 
 def test_each_file_is_a_rule():

@@ -31,7 +31,8 @@ from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.needs import look_back
 from .engine.rule import SEVERITIES
 from .engine.rulebook import collect_rules
-from .metrics.names import MetricMap, check_metric, check_rule, trainer_of
+from .metrics.checks import check_metric, check_rule
+from .metrics.names import MetricMap, trainer_of
 from .sinks import console
 from .sinks.run_dir import RunDir
 from .sources.probes import nonfinite_parameters

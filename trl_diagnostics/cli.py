@@ -28,7 +28,8 @@ from .engine.rule import Rule, load_rules, merge_rules, select
 from .engine.rule_tests import check_tests
 from .engine.rulebook import BUILTIN, collect_rules
 from .engine.yaml_file import suggest
-from .metrics.names import MetricMap, check_metric, check_rule, known_trainers
+from .metrics.checks import check_metric, check_rule
+from .metrics.names import MetricMap, known_trainers
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,0 +1,63 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What README.md shows is what the code says."""
+
+import re
+from pathlib import Path
+
+import demo
+import pytest
+
+from trl_diagnostics import DiagnosticsError, Engine, MetricMap, Record, collect_rules, parse_alert
+from trl_diagnostics.metrics.checks import check_metric, check_rule
+from trl_diagnostics.sinks import console
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_warning_is_that_of_the_demo():
+    metric_map = MetricMap("grpo", "1.16.0")
+    engine = Engine(collect_rules(), "grpo", {"use_vllm": True, "logging_steps": 1}, metric_map)
+    found = []
+    for step in range(1, 141):
+        logs = demo.grpo_logs(step, 1.0 if step <= 100 else 0.1)
+        found += engine.update(Record(step, 0.0, "train", metric_map.record(logs)))
+    assert [finding.rule for finding in found] == ["importance_sampling_ratio_low"]
+    assert f"```\n{console.warning(found[0])}\n```" in README
+
+
+def test_the_alerts_can_be_used():
+    alerts = re.findall(r'^ +"(\w+: .*? -> \w+: .*?)",$', README, re.MULTILINE)
+    assert len(alerts) == 3
+    assert [check_rule(parse_alert(alert, check_metric=check_metric)) for alert in alerts] == [[], [], []]
+    collect_rules(alerts, disable=re.search(r"disable=\[\"(.*?)\"\]", README).groups())
+
+
+def test_the_error_is_what_a_mistake_gives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_rules").mkdir()
+    text = (
+        'name: margins\ntrainers: [dpo]\nmetric: reward_margin\nseverity: low\ncondition: "dropp(50%)"\nmessage: x\n'
+    )
+    (tmp_path / "my_rules" / "margins.yaml").write_text(text)
+    with pytest.raises(DiagnosticsError) as error:
+        collect_rules(custom_heuristics_dir="my_rules")
+    assert f"```\n{error.value}\n```" in README
+
+
+def test_the_demo_feeds_keys_that_trl_logs():
+    metric_map = MetricMap("grpo", "1.16.0")
+    assert [key for key in demo.grpo_logs(1, 1.0) if not metric_map.is_logged(key)] == []
