@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+import tiny_data
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import DPOConfig, GRPOConfig, SFTConfig
@@ -89,7 +90,7 @@ class Stage:
     def __init__(self, callback, folder, config=SFTConfig, **overrides):
         self.callback, self.step = callback, 0
         self.args = config(output_dir=str(folder), **(CPU | overrides))
-        self.state = TrainerState(max_steps=1000, logging_steps=self.args.logging_steps)
+        self.state = TrainerState(max_steps=1000, logging_steps=self.args.logging_steps, num_train_epochs=3)
         self.control = TrainerControl()
         callback.on_train_begin(self.args, self.state, self.control)
 
@@ -267,7 +268,7 @@ def test_stop_without_a_checkpoint_says_so(tmp_path, caplog):
     stage.log({"loss": 1.0, "boom": 1.0})
     assert stage.control.should_training_stop
     assert messages(caplog, "[STOP]") == [
-        "[STOP] Training stops because of alert_boom_gt_0_5_for_1_steps, found at step 41. No checkpoint from before the problem is on disk."
+        "[STOP] Training stops because of alert_boom_gt_0_5_for_1_steps, found at step 41. No checkpoint on disk is surely from before the problem."
     ]
     assert callback.broken == {}
 
@@ -433,8 +434,15 @@ def test_options_of_none_are_the_defaults():
         ),
         (
             {"custom_alerts": ["gpro: reward > 1 -> high: x"]},
-            "custom_alerts[0]: trainers: TRL has no trainer 'gpro'; did you mean 'grpo'?\n"
-            "      gpro: reward > 1 -> high: x",
+            "custom_alerts[0]:1: trainers: TRL has no trainer 'gpro'; did you mean 'grpo'?\n"
+            "      gpro: reward > 1 -> high: x\n"
+            "      ^",
+        ),
+        (
+            {"custom_alerts": ["dpo: loss > config.beat -> high: x"]},
+            "custom_alerts[0]:13: condition: no training argument 'beat'; did you mean 'beta'?\n"
+            "      dpo: loss > config.beat -> high: x\n"
+            "                  ^",
         ),
         (
             {"custom_alerts": "dpo: loss > 1 -> high: x"},
@@ -906,3 +914,62 @@ def test_what_an_option_turns_off_does_not_apply_from_the_start(tmp_path):
     assert before["kl_runaway"] == before["importance_sampling_ratio_low"] == "not applicable"
     stage = Stage(DiagnosticsCallback(), tmp_path, GRPOConfig, beta=0.04, use_vllm=True)
     assert stage.callback.engine.coverage()["kl_runaway"] == "warming up"
+
+
+def test_the_checkpoint_is_found_by_the_logs_not_by_logging_steps(tmp_path, caplog):
+    """With one log per epoch the last log that was good is an epoch ago."""
+    for step in (2, 8, 10, 64, 126):
+        (tmp_path / f"checkpoint-{step}").mkdir(parents=True)
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    stage = Stage(callback, tmp_path, logging_strategy="epoch")
+    ruined = torch.nn.Linear(1, 1)
+    poison(ruined)
+    for step, model in ((64, torch.nn.Linear(1, 1)), (128, ruined)):
+        stage.state.global_step = step - 1
+        stage.log({"loss": 1.0}, model=model)
+    assert messages(caplog, "[STOP] ")[0].endswith(f"Resume from {tmp_path}/checkpoint-64.")
+
+
+def test_the_checkpoint_one_came_from_is_not_recommended_when_it_is_ruined(tmp_path, caplog):
+    train("sft", tmp_path, None, [tiny.PoisonWeights(3)], max_steps=6, save_strategy="steps", save_steps=6)
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-6"), max_steps=20)
+    assert messages(caplog, "[STOP] ")[0].endswith("No checkpoint on disk is surely from before the problem.")
+
+
+def test_an_evaluation_after_the_checkpoint_does_not_tell_its_story_twice(tmp_path):
+    rule = "name: ev\ntrainers: [all]\nmetric: eval_loss\ncondition: '> 0 for 2 steps'\nmin_steps: 1\nseverity: low\nmessage: x\n"
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "ev.yaml").write_text(rule)
+    options = {"eval_dataset": tiny_data.text_dataset(8), "eval_strategy": "steps", "eval_steps": 5, "max_steps": 10}
+    options |= {"save_strategy": "steps", "save_steps": 5}
+    first = train("sft", tmp_path, DiagnosticsCallback(custom_heuristics_dir=tmp_path / "rules"), **options)
+    first.evaluate()
+    callback = DiagnosticsCallback(custom_heuristics_dir=tmp_path / "rules")
+    train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-10"), **(options | {"max_steps": 20}))
+    assert started(findings(tmp_path)) == [("ev", 10)]
+    assert replay(callback, tmp_path) == lines(tmp_path, "findings.jsonl")
+
+
+def test_weights_are_looked_at_in_evaluation_too(tmp_path, caplog):
+    options = {"eval_dataset": tiny_data.text_dataset(8), "eval_strategy": "steps", "eval_steps": 5}
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    trainer = train("sft", tmp_path, callback, [tiny.PoisonWeights(3)], max_steps=20, logging_strategy="no", **options)
+    assert trainer.state.global_step == 5
+    assert started(callback.findings) == [("nonfinite_weights", 5)]
+
+
+def test_a_train_loss_of_the_users_own_is_no_summary(tmp_path):
+    stage = Stage(DiagnosticsCallback(), tmp_path)
+    stage.log({"loss": 1.0, "train_loss": 2.0})
+    stage.log({"train_loss": 2.0, "train_runtime": 1.0})
+    assert [record.phase for record in records(tmp_path)] == ["train", "summary"]
+
+
+def test_a_new_name_in_each_log_does_not_grow_without_end(tmp_path):
+    alert = "grpo: rewards/*/std > 100 -> low: x"
+    stage = Stage(DiagnosticsCallback(custom_alerts=[alert]), tmp_path, GRPOConfig)
+    for step in range(3000):
+        stage.log({"loss": 1.0, f"rewards/f_{step}/std": 1.0})
+    assert len(stage.callback.engine.seen) == 1000
+    assert len(stage.callback.engine.histories) < 2500

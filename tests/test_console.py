@@ -84,7 +84,7 @@ def test_stopped():
     )
     assert console.stopped(finding(), 120, None) == (
         "[STOP] Training stops because of importance_sampling_ratio_low, found at step 120. "
-        "No checkpoint from before the problem is on disk."
+        "No checkpoint on disk is surely from before the problem."
     )
 
 

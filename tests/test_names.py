@@ -585,8 +585,8 @@ def test_is_off():
 def test_check_rule():
     alert = parse_alert("gpro, dpo: loss > config.lerning_rate -> low: x")
     assert check_rule(alert) == [
-        ("trainers", "TRL has no trainer 'gpro'; did you mean 'grpo'?"),
-        ("condition", "no training argument 'lerning_rate'; did you mean 'learning_rate'?"),
+        ("trainers", "TRL has no trainer 'gpro'; did you mean 'grpo'?", "gpro"),
+        ("condition", "no training argument 'lerning_rate'; did you mean 'learning_rate'?", "config.lerning_rate"),
     ]
     assert check_rule(parse_alert("online_dpo: loss > config.beta * config.samples_per_log -> low: x")) == []
 
@@ -597,3 +597,11 @@ def test_several_evaluation_sets():
     assert all(dpo.is_logged(f"eval_a_{key}") for key in ("loss", "runtime", "samples_per_second"))
     assert not dpo.is_logged("eval_a_reward") and not dpo.is_logged("a_loss")
     assert check_metric("eval_my_set_loss", ("sft",)) is None
+
+
+def test_all_training_arguments_are_known():
+    """A name that is missing here would be refused in a rule."""
+    from transformers import TrainingArguments
+
+    fields = {field.name for field in dataclasses.fields(TrainingArguments) if not field.name.startswith("_")}
+    assert fields - set(names().training_arguments) - set(names().other_training_arguments) == set()

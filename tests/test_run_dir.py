@@ -129,3 +129,30 @@ def test_a_torn_last_line_does_not_spoil_the_next_one(torn, tmp_path):
     write(tmp_path, 3, start=2)
     assert steps(tmp_path / "metrics.jsonl") == [1, 3]
     assert (tmp_path / "attempts" / "1" / "metrics.jsonl").read_text() == torn
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"5", b"{}", b'{"step": "7"}', b'{"step": null}', b"\xc3(", b"[" * 100_000, b"9" * 5_000, b"", b"[]", b'"x"'],
+    ids=["number", "empty", "step as text", "no step", "no text", "deep", "long", "blank", "list", "text"],
+)
+def test_a_line_that_is_no_record_moves_away_on_resume(tmp_path, line):
+    file = tmp_path / "metrics.jsonl"
+    good = b'{"step": 1, "time": 0.0, "phase": "train", "metrics": {}}\n'
+    file.write_bytes(good + line + b"\n" + good)
+    RunDir(tmp_path).begin(1)
+    assert file.read_bytes() == good + good
+    assert (tmp_path / "attempts" / "1" / "metrics.jsonl").read_bytes() == line + b"\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["attempts", "metrics.jsonl"]
+
+
+def test_the_number_of_lines_decides_where_it_is_known(tmp_path):
+    """An evaluation after the last checkpoint has the checkpoint's own step."""
+    run = RunDir(tmp_path)
+    for i in range(3):
+        run.write_record(Record(20, float(i), "eval", {}))
+    run.close()
+    again = RunDir(tmp_path)
+    again.begin(20, {"metrics.jsonl": 2})
+    assert again.lines == {"metrics.jsonl": 2}
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2

@@ -15,7 +15,7 @@
 """`DiagnosticsCallback`: what a training run logs goes in; warnings, files and a stop come out."""
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +38,7 @@ from .sinks.run_dir import RunDir
 from .sources.probes import nonfinite_parameters
 
 
+LOGS_KEPT = 128  # more than any built-in rule looks back
 MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
 STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
 
@@ -114,6 +115,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
+        self.logged: dict[str, deque[int]] = {}  # steps of the last logs
         self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
         # With restore_callback_states_from_checkpoint the Trainer makes a copy of this object and sets these two.
         self.saved: dict[str, Any] | None = None
@@ -149,10 +151,17 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.engine is None:
             return self.saved
         findings = [{**finding.to_json(), "why": "", "fix": "", "reference": []} for finding in self.findings]
-        return {"engine": self.engine.state_dict(), "findings": findings, "episodes": dict(self.episodes)}
+        return {
+            "engine": self.engine.state_dict(),
+            "findings": findings,
+            "episodes": dict(self.episodes),
+            "logged": {phase: list(steps) for phase, steps in self.logged.items()},
+            "lines": dict(self.files.lines),
+        }
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.findings, self.episodes, self.broken, self.engine = [], Counter(), {}, None
+        self.logged = {"train": deque(maxlen=LOGS_KEPT), "eval": deque(maxlen=LOGS_KEPT)}
         self.stop_because, self.stop_ignored, self.epoch_began = None, False, False
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
@@ -164,11 +173,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version)
         self.files = RunDir(Path(args.output_dir) / "diagnostics" if self.run_dir is None else self.run_dir)
         self.engine = Engine(self.rules, self.metric_map.trainer, _config(args, state), self.metric_map)
+        memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
         if state.is_world_process_zero:
             console.set_up_logger()
-            self._guard("run directory", self.files.begin, state.global_step)
-        if state.global_step > 0:
-            self._guard("state from the checkpoint", self._restore, state)
+            self._guard("run directory", self.files.begin, state.global_step, memory and memory["lines"])
         if state.is_world_process_zero:
             self._greet(trl_version, args, state)
 
@@ -183,21 +191,25 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if state.global_step > 0:
             console.logger.info(console.resumed(state.global_step, self.engine.open_episodes()))
 
-    def _restore(self, state: TrainerState) -> None:
+    def _restore(self, state: TrainerState) -> dict[str, Any] | None:
         """Take over what the checkpoint remembers; the Trainer itself only does so on request."""
         stored = state.stateful_callbacks[type(self).__name__]
         # With several callbacks of this class the Trainer keeps a list and adds to it at each checkpoint.
         found = [one for one in _listed(stored) if one["attributes"]["saved"]]
         mine = [one for one in found if one["args"] == self._arguments()] or found
-        if mine:
-            memory = mine[-1]["attributes"]["saved"]
-            self.engine.load_state_dict(memory["engine"])
-            self.episodes = Counter(memory["episodes"])
-            rules = {rule.name: rule for rule in self.rules}
-            for finding in map(Finding.from_json, memory["findings"]):
-                rule = rules.get(finding.rule)
-                texts = {"why": rule.why, "fix": rule.fix, "reference": list(rule.reference)} if rule else {}
-                self.findings.append(replace(finding, **texts))
+        if not mine:
+            return None
+        memory = mine[-1]["attributes"]["saved"]
+        self.engine.load_state_dict(memory["engine"])
+        self.episodes = Counter(memory["episodes"])
+        for phase, steps in memory["logged"].items():
+            self.logged[phase].extend(steps)
+        rules = {rule.name: rule for rule in self.rules}
+        for finding in map(Finding.from_json, memory["findings"]):
+            rule = rules.get(finding.rule)
+            texts = {"why": rule.why, "fix": rule.fix, "reference": list(rule.reference)} if rule else {}
+            self.findings.append(replace(finding, **texts))
+        return memory
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
         if self.engine is None or not state.is_world_process_zero:
@@ -208,8 +220,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if record is None:
             return
         self._guard("run directory", self.files.write_record, record)
+        if record.phase in self.logged:
+            self.logged[record.phase].append(record.step)
         for finding in self._guard("rules", self.engine.update, record) or ():
-            self._report(finding, args, state)
+            self._report(finding, record.phase, args, state)
         if self.stop_on_critical and self.stop_because is None and record.phase == "train":
             self._guard("stop", self._stop_for_open_episodes, args, state)
         if self.stop_because and args.world_size == 1:
@@ -218,12 +232,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
         phase = _phase(metrics, self.metric_map.logs_loss)
-        if phase == "train" and model is not None:
+        if phase in ("train", "eval") and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
         return Record(step, time.time(), phase, metrics)
 
-    def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
+    def _report(self, finding: Finding, phase: str, args: TrainingArguments, state: TrainerState) -> None:
         self._guard("run directory", self.files.write_finding, finding)
         key = f"{finding.rule}|{finding.metric}"
         self.episodes[key] += finding.state == "started"
@@ -234,16 +248,18 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
         if self.stop_on_critical and self.stop_because is None and finding.state == "started" and self._stops(finding):
-            self._stop(finding, args, state)
+            self._stop(finding, phase, args, state)
 
     def _stops(self, finding: Finding) -> bool:
         return finding.status == "stable" and Severity[finding.severity.upper()] >= self.stop_severity
 
-    def _stop(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
+    def _stop(self, finding: Finding, phase: str, args: TrainingArguments, state: TrainerState) -> None:
         self.stop_because = finding
         rule = next(rule for rule in self.rules if rule.name == finding.rule)
         points = look_back(rule.condition.test, rule.window)
-        checkpoint = self._guard("checkpoint search", _checkpoint_before, finding, points, args, state)
+        good = [step for step in self.logged.get(phase, ()) if step < finding.first_step][-points:]
+        last_good = good[0] if len(good) == points else 0
+        checkpoint = self._guard("checkpoint search", _last_checkpoint, Path(args.output_dir), last_good)
         console.logger.warning(console.stopped(finding, state.global_step, checkpoint))
 
     def _stop_for_open_episodes(self, args: TrainingArguments, state: TrainerState) -> None:
@@ -252,7 +268,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         for finding in self.findings:
             same = holding.get((finding.rule, finding.metric)) == finding.first_step
             if same and finding.state == "started" and self._stops(finding) and self.stop_because is None:
-                self._stop(finding, args, state)
+                self._stop(finding, "train", args, state)
 
     def _notice_ignored_stop(self, state: TrainerState) -> None:
         # with several processes the stop comes with the step after the next log at the latest
@@ -337,10 +353,10 @@ def _config(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
 
 
 def _phase(metrics: dict[str, Any], logs_loss: bool) -> str:
-    if "train_loss" in metrics:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
-        return "summary"
     if "loss" in metrics:
         return "train"
+    if "train_loss" in metrics:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
+        return "summary"
     if any(name.startswith("eval_") for name in metrics):
         return "eval"
     return "probe" if logs_loss else "train"  # what the user logs beside the trainer, or a trainer without `loss`
@@ -355,10 +371,9 @@ def _show(finding: Finding, last: bool) -> None:
         console.logger.warning(console.not_again(finding, MOST_TOLD))
 
 
-def _checkpoint_before(finding: Finding, points: int, args: TrainingArguments, state: TrainerState) -> str | None:
-    """The last checkpoint on disk from before the problem can have begun: it lies up to `points` logs back."""
-    last_good = finding.first_step - points * (state.logging_steps if args.logging_strategy == "steps" else 1)
-    folders = [(path.name.removeprefix("checkpoint-"), path) for path in Path(args.output_dir).glob("checkpoint-*")]
+def _last_checkpoint(output_dir: Path, last_good: int) -> str | None:
+    """The last checkpoint on disk that was saved at or before a step."""
+    folders = [(path.name.removeprefix("checkpoint-"), path) for path in output_dir.glob("checkpoint-*")]
     good = [(int(step), str(path)) for step, path in folders if step.isdecimal() and int(step) <= last_good]
     return max(good)[1] if good else None
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from .engine.finding import DiagnosticsError
 from .engine.rule import Rule, load_rules, merge_rules, select
 from .engine.rule_tests import check_tests
-from .engine.rulebook import BUILTIN, collect_rules
+from .engine.rulebook import BUILTIN, collect_rules, located
 from .engine.yaml_file import suggest
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, known_trainers
@@ -137,7 +137,7 @@ def check_rules(args: argparse.Namespace) -> int:
         raise DiagnosticsError("\n".join(f"{path}: no such file or folder" for path in missing))
     try:
         rules = load_rules(args.paths, check_metric)
-        problems = [rule.document.at(*problem) for rule in rules for problem in check_rule(rule)]
+        problems = [text for rule in rules for text in located(rule, check_rule(rule))]
         merge_rules(load_rules(BUILTIN), rules)  # `unless` may name a built-in rule
     except DiagnosticsError as error:
         print(error)

@@ -33,6 +33,7 @@ from .when import Predicate, holds, parse_when
 
 
 STATE_VERSION = 1
+MOST_METRICS = 1000  # a run that invents a name for each sample must not grow without end
 ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND = "active", "warming up", "not applicable", "blind"
 
 
@@ -184,7 +185,7 @@ class Engine:
         metrics = record.metrics
         histories, seen, past = self.histories, self.seen, record.step > self.warmup_steps
         for metric in metrics:
-            if metric not in seen:
+            if metric not in seen and len(seen) < MOST_METRICS:
                 self._discover(metric)
         if record.phase == "train":
             self.records += 1

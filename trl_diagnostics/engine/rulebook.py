@@ -21,9 +21,10 @@ from pathlib import Path
 from .alert import parse_alert
 from .finding import DiagnosticsError
 from .rule import CheckMetric, Rule, load_rules, merge_rules, select
+from .yaml_file import pointer
 
 
-CheckRule = Callable[[Rule], list[tuple[str, str]]]
+CheckRule = Callable[[Rule], list[tuple[str, str, str]]]
 
 BUILTIN = Path(__file__).parents[1] / "rules"
 
@@ -48,7 +49,7 @@ def collect_rules(
         check_metric (`Callable`, *optional*):
             As in [`load_rules`].
         check_rule (`Callable`, *optional*):
-            Gives what else is wrong with the names in a rule, as pairs of a field and its problem.
+            Gives what else is wrong with the names in a rule: a field, its problem and the word in it.
 
     Raises:
         `DiagnosticsError`: with all that is wrong, before training starts.
@@ -57,7 +58,7 @@ def collect_rules(
     _check_texts("disable", disable)
     rules = load_rules(BUILTIN)
     custom = load_rules(custom_heuristics_dir, check_metric) if custom_heuristics_dir is not None else []
-    problems = [rule.document.at(*problem) for rule in custom for problem in (check_rule(rule) if check_rule else ())]
+    problems = [text for rule in custom for text in (located(rule, check_rule(rule)) if check_rule else ())]
     if problems:
         raise DiagnosticsError("\n".join(problems))
     rules = merge_rules(rules, custom + _alerts(custom_alerts, check_metric, check_rule))
@@ -75,6 +76,17 @@ def _check_texts(option: str, value: Iterable[str]) -> None:
             raise DiagnosticsError(f"{option}[{i}]: expected a text, found {text!r}")
 
 
+def located(rule: Rule, problems: list[tuple[str, str, str]]) -> list[str]:
+    """Problems of a rule file with their places."""
+    condition = rule.condition.text
+    return [
+        rule.document.at(field, problem, condition.find(word), condition)
+        if field == "condition"
+        else rule.document.at(field, problem)
+        for field, problem, word in problems
+    ]
+
+
 def _alerts(texts: Iterable[str], check_metric: CheckMetric | None, check_rule: CheckRule | None) -> list[Rule]:
     rules: dict[str, Rule] = {}
     problems = []
@@ -86,7 +98,8 @@ def _alerts(texts: Iterable[str], check_metric: CheckMetric | None, check_rule: 
             problems.append(str(error))
             continue
         wrong = check_rule(rule) if check_rule else []
-        problems += [f"{where}: {field}: {problem}\n      {text}" for field, problem in wrong]
+        for field, problem, word in wrong:
+            problems.append(f"{where}:{text.find(word) + 1}: {field}: {problem}\n{pointer(text, text.find(word))}")
         names = (f"{rule.name}{suffix}" for suffix in ("", *(f"_{n}" for n in range(2, i + 2))))
         name = next(name for name in names if name not in rules)
         rules[name] = replace(rule, name=name)

@@ -101,6 +101,7 @@ class Names:
         self.base_keys: dict[str, list[str]] = data["base_keys"]
         self.derived: list[dict[str, Any]] = data["derived"]
         self.training_arguments: dict[str, Any] = data["training_arguments"]
+        self.other_training_arguments: list[str] = data["other_training_arguments"]
         self.keys = self._index("keys", "key")
         self.aliases = self._index("aliases", "alias")
         self.patterns = [source for spelling in self.keys if HOLE.search(spelling) for source in self.keys[spelling]]

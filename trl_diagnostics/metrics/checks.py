@@ -16,6 +16,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 from functools import cache
 
 from ..engine.rule import ANY_TRAINER, Rule
@@ -83,37 +84,39 @@ def check_metric(metric: str, trainers: tuple[str, ...] | list[str]) -> str | No
     return f"{text}; put it in backticks if your own code logs it"
 
 
-def check_rule(rule: Rule) -> list[tuple[str, str]]:
+def check_rule(rule: Rule) -> list[tuple[str, str, str]]:
     """
-    What is wrong with a rule beside its metrics: trainers that TRL does not have, training arguments that look misspelt,
-    empty words.
+    What is wrong with a rule beside its metrics: trainers that TRL does not have, training arguments that no trainer of
+    the rule has, empty words.
 
     Args:
         rule ([`Rule`]):
             Rule or inline alert.
 
     Returns:
-        `list[tuple[str, str]]`: pairs of a field and its problem.
+        `list[tuple[str, str, str]]`: a field, its problem, and the word in the field.
     """
     problems = []
     known = [*known_trainers(), *ANY_TRAINER]
     for trainer in rule.trainers:
         if trainer.replace("_", "") not in known:
-            close = difflib.get_close_matches(trainer, known, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else f"; known are {', '.join(known)}"
-            problems.append(("trainers", f"TRL has no trainer '{trainer}'{hint}"))
+            problems.append(("trainers", f"TRL has no trainer '{trainer}'{_nearest(trainer, known)}", trainer))
     if any(text.strip().lower() == "unknown" for text in rule.false_positives):
-        problems.append(("false_positives", "say when, or leave it out"))
+        problems.append(("false_positives", "say when, or leave it out", ""))
     options = _options(rule.trainers)
-    for field, used in (("condition", rule.condition.configs), ("when", rule.when)):
+    for field, used, start in (("condition", rule.condition.configs, "config."), ("when", rule.when, "")):
         for name in used:
-            close = difflib.get_close_matches(name, options, n=1, cutoff=0.8)
-            if name not in options and close:
-                problems.append((field, f"no training argument '{name}'; did you mean '{close[0]}'?"))
+            if name not in options:
+                problems.append((field, f"no training argument '{name}'{_nearest(name, options)}", f"{start}{name}"))
     return problems
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _options(trainers: tuple[str, ...]) -> set[str]:
     """Training arguments of the trainers in any release, and what the engine adds to them."""
-    found = {*names().training_arguments, "samples_per_log", "world_size"}
+    found = {*names().training_arguments, *names().other_training_arguments, "samples_per_log", "world_size"}
     return found.union(*(metrics._map["defaults"] for metrics in _maps(trainers) if metrics._known))

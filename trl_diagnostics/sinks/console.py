@@ -110,7 +110,7 @@ def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
 
 def stopped(finding: Finding, step: int, checkpoint: str | None) -> str:
     """Why training ends here and where to go on from."""
-    go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint from before the problem is on disk."
+    go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint on disk is surely from before the problem."
     return f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}"
 
 

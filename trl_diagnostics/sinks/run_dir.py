@@ -16,6 +16,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -38,8 +39,9 @@ class RunDir:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._files: dict[str, TextIO] = {}
+        self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
 
-    def begin(self, step: int = 0) -> None:
+    def begin(self, step: int = 0, lines: dict[str, int] | None = None) -> None:
         """
         Prepare for a run that starts after `step`: what an earlier run wrote later than that moves to
         `attempts/<n>/`. The run will write these steps again, and a file must tell one story.
@@ -47,9 +49,11 @@ class RunDir:
         Args:
             step (`int`, *optional*, defaults to `0`):
                 Optimizer step of the checkpoint from which training goes on.
+            lines (`dict[str, int]`, *optional*):
+                How many lines each file had when the checkpoint was saved. Without it the steps in the lines decide.
         """
         found = [self.path / name for name in (METRICS, FINDINGS) if (self.path / name).exists()]
-        late = [file for file in found if step == 0 or _split(file, step)]
+        late = [file for file in found if step == 0 or self._divide(file, step, lines)]
         if not late:
             return
         folder = self._new_attempt()
@@ -59,6 +63,19 @@ class RunDir:
             else:
                 _late(file).rename(folder / file.name)
                 _kept(file).replace(file)
+
+    def _divide(self, file: Path, step: int, counts: dict[str, int] | None) -> bool:
+        """Write the lines up to the checkpoint to one file, the later ones to another; whether there are later ones."""
+        with file.open("rb") as lines, _kept(file).open("wb") as kept, _late(file).open("wb") as late:
+            for i, line in enumerate(lines):
+                early = _is_before(line, step) if counts is None else i < counts.get(file.name, 0)
+                (kept if early else late).write(line)
+                self.lines[file.name] += early
+        if os.path.getsize(_late(file)):
+            return True
+        _kept(file).unlink()
+        _late(file).unlink()
+        return False
 
     def _new_attempt(self) -> Path:
         attempts = self.path / "attempts"
@@ -84,6 +101,7 @@ class RunDir:
         file = self._files[name]
         file.write(line)
         file.flush()
+        self.lines[name] += 1
 
     def close(self) -> None:
         """Close the files; a later line opens them again."""
@@ -100,22 +118,10 @@ def _kept(file: Path) -> Path:
     return file.with_name(f"{file.name}.kept")
 
 
-def _split(file: Path, step: int) -> bool:
-    """Write the lines up to `step` to one file and the later ones to another; whether there are later ones."""
-    with file.open("rb") as lines, _kept(file).open("wb") as kept, _late(file).open("wb") as late:
-        for line in lines:
-            (kept if _is_before(line, step) else late).write(line)
-    if os.path.getsize(_late(file)):
-        return True
-    _kept(file).unlink()
-    _late(file).unlink()
-    return False
-
-
 def _is_before(line: bytes, step: int) -> bool:
-    """A torn line (the process was killed while writing) counts as late, and so does the summary of a run."""
+    """A line that is no record (torn when the process was killed) counts as late, and so does the summary of a run."""
     try:
         data = json.loads(line)
-    except json.JSONDecodeError:
+        return line.endswith(b"\n") and data["step"] <= step and data.get("phase") != "summary"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
-    return line.endswith(b"\n") and data["step"] <= step and data.get("phase") != "summary"
