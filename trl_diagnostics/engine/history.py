@@ -76,10 +76,16 @@ class History:
             self._update_extremes(n)
 
     def _update_extremes(self, n: int) -> None:
-        mean = self.mean(n)
-        if mean is not None:
-            low, high = self.extremes[n]
-            self.extremes[n] = [mean, mean] if low is None else [min(low, mean), max(high, mean)]
+        mean = self.last() if n == 1 else self.mean(n)
+        if mean is None:
+            return
+        pair = self.extremes[n]
+        if pair[0] is None:
+            pair[:] = [mean, mean]
+        elif mean < pair[0]:
+            pair[0] = mean
+        elif mean > pair[1]:
+            pair[1] = mean
 
     def last(self) -> float | None:
         """The last logged point if it is finite."""
@@ -87,20 +93,22 @@ class History:
 
     def window(self, n: int, back: int = 0) -> list[float] | None:
         """The finite values of the `n` points before the last `back` ones; `None` until that many were logged."""
-        key = (n, back)
-        if key not in self._cache:
-            end = len(self.values) - back
-            points = self.values[end - n : end] if end >= n else None
-            whole = points is None or self.unbroken >= n + back  # nothing to leave out
-            self._cache[key] = points if whole else _finite(points)
-        return self._cache[key]
+        key, cache = (n, back), self._cache
+        if key in cache:
+            return cache[key]
+        end = len(self.values) - back
+        points = self.values[end - n : end] if end >= n else None
+        whole = points is None or self.unbroken >= n + back  # nothing to leave out
+        result = cache[key] = points if whole else _finite(points)
+        return result
 
     def _statistic(self, name: str, n: int, function) -> float | None:
-        key = (name, n)
-        if key not in self._cache:
-            window = self.window(n)
-            self._cache[key] = function(window) if window else None
-        return self._cache[key]
+        key, cache = (name, n), self._cache
+        if key in cache:
+            return cache[key]
+        window = self.window(n)
+        result = cache[key] = function(window) if window else None
+        return result
 
     def mean(self, n: int) -> float | None:
         """Mean of the window."""

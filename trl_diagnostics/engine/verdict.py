@@ -18,6 +18,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from .history import History, mad, mean, median
 from .tree import (
@@ -112,7 +113,7 @@ def bind_sum(node: Sum, scope: Scope) -> Value:
             return scope.step
         case Metric():
             history, n = scope.sized(node.metric, scope.window), scope.window
-            return history.last if n == 1 else lambda: history.mean(n)
+            return history.last if n == 1 else partial(history.mean, n)
         case Statistic():
             return _statistic(node, scope)
         case Math():
@@ -194,12 +195,12 @@ def _statistic(node: Statistic, scope: Scope) -> Value:
     if node.name == "baseline":
         history = scope.history(node.metric)
         history.baseline_size = max(history.baseline_size, n)
-        return lambda: history.baseline(n)
+        return partial(history.baseline, n)
     history = scope.sized(node.metric, n)
     if node.name in ("best", "worst"):
         history.extremes.setdefault(n, [None, None])
     method = STATISTIC_METHODS[node.name]
-    return lambda: method(history, n)
+    return partial(method, history, n)
 
 
 STATISTIC_METHODS = {
@@ -333,7 +334,7 @@ def _null(node: Function, history: History, scope: Scope) -> Verdict:
 def _frozen(node: Function, history: History, scope: Scope) -> Verdict:
     n = scope.window
     scope.sized(node.metric, n)
-    return lambda: history.frozen(n)
+    return partial(history.frozen, n)
 
 
 def _missing(node: Function, history: History, scope: Scope) -> Verdict:
