@@ -2,7 +2,7 @@
 # The installation is redone when pyproject.toml or constraints.txt changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check quality docs precommit bench
+.PHONY: help setup demo test check quality docs precommit bench lab
 
 PYTHON ?= python3
 VENV := .venv
@@ -56,3 +56,6 @@ precommit: $(STAMP) ## fix and format the code, write everything that is generat
 
 bench: $(STAMP) ## measure what the diagnostics cost
 	$(VENV)/bin/python scripts/bench.py
+
+lab: $(STAMP) ## record the runs of the failure lab that are missing in tests/data/runs (two cores, below an hour for all)
+	$(VENV)/bin/python scripts/failure_lab/record.py
