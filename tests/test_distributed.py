@@ -50,7 +50,9 @@ rank = int(os.environ["RANK"])
 with open(os.path.join(folder, f"rank{rank}.json"), "w") as file:
     facts = {"step": trainer.state.global_step, "findings": len(callback.findings), "broken": callback.broken}
     json.dump(facts | {"world": trainer.args.world_size}, file)
-torch.distributed.destroy_process_group()
+torch.distributed.barrier()
+sys.stderr.flush()
+os._exit(0)  # at a normal exit the threads of gloo sometimes abort the interpreter after all is done
 """
 
 
