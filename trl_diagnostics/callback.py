@@ -126,6 +126,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.stop_because: Finding | None = None
         self.stop_ignored = False
         self.epoch_began = False
+        self.resumed = False  # with the state of a checkpoint
 
     def state(self) -> dict[str, Any]:
         """What the Trainer puts into a checkpoint: the arguments, and everything the rules remember."""
@@ -174,10 +175,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.files = RunDir(Path(args.output_dir) / "diagnostics" if self.run_dir is None else self.run_dir)
         self.engine = Engine(self.rules, self.metric_map.trainer, _config(args, state), self.metric_map)
         memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
+        self.resumed = memory is not None
         if state.is_world_process_zero:
             console.set_up_logger()
             self._guard("run directory", self.files.begin, state.global_step, memory and memory["lines"])
-        if state.is_world_process_zero:
             self._greet(trl_version, args, state)
 
     def _greet(self, trl_version: str | None, args: TrainingArguments, state: TrainerState) -> None:
@@ -224,7 +225,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self.logged[record.phase].append(record.step)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, record.phase, args, state)
-        if self.stop_on_critical and self.stop_because is None and record.phase == "train":
+        if self.resumed and self.stop_on_critical and self.stop_because is None and record.phase == "train":
             self._guard("stop", self._stop_for_open_episodes, args, state)
         if self.stop_because and args.world_size == 1:
             control.should_training_stop = True
