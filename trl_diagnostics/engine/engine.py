@@ -132,9 +132,8 @@ class Engine:
         others = {name: self._history(names[name]) for name in rule.condition.metrics}
         verdict = bind_test(test, scope)
         needs_all = any(isinstance(node, Function) and node.name == "missing" for node in walk(test))
-        if (
-            needs_all and self.trainer == "unknown" and not rule.applies_to(())
-        ):  # it need not log another one's metrics
+        # a trainer that we do not know need not log what the rule's own trainers log
+        if needs_all and self.trainer == "unknown" and not rule.applies_to(()):
             verdict = once_seen(verdict, [history, *others.values()])
         judge = Judge(
             rule=rule,
