@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import DiagnosticsError, Record
+from trl_diagnostics.metrics.names import MetricMap
 
 
 NAN, INF = math.nan, math.inf
@@ -582,3 +583,11 @@ def test_memory_does_not_grow_with_the_run():
         if i % 1000 == 999:
             sizes.append(len(json.dumps(engine.state_dict())))
     assert max(sizes) - min(sizes) < 40
+
+
+def test_seconds_per_step_comes_from_the_times_of_the_records():
+    slow = rule("last(seconds_per_step) > 3", metric="seconds_per_step", window=1, min_steps=1)
+    engine = Engine([slow], "sft", {}, MetricMap("sft"))
+    times = {10: 100.0, 20: 120.0, 30: 140.0, 40: 180.0}  # the last ten steps took 4 s each
+    found = [finding for step, time in times.items() for finding in engine.update(Record(step, time, "train", {}))]
+    assert [(finding.step, finding.value) for finding in found] == [(40, 4.0)]

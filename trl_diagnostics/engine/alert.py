@@ -30,6 +30,7 @@ from .rule import (
     trainer_problem,
     unknown_metrics,
 )
+from .tree import OF_THE_RECORD
 from .yaml_file import pointer, suggest
 
 
@@ -71,7 +72,7 @@ def parse_alert(text: str, where: str = "alert", check_metric: CheckMetric | Non
         condition = parse_condition(match["condition"].strip())
     except DiagnosticsError as error:
         fail("condition", str(error), error.column)
-    metric = next((name for name in condition.metrics if name != "step"), None)
+    metric = next((name for name in condition.metrics if name not in OF_THE_RECORD), None)
     if metric is None:
         fail("condition", "name the metric to look at, for example 'loss > 10'")
     if severity not in SEVERITIES:

@@ -27,7 +27,7 @@ from .history import History
 from .judge import Judge, fill, look, needs, once_seen, pattern
 from .needs import points_needed
 from .rule import Rule, current_names
-from .tree import Function, walk
+from .tree import OF_THE_RECORD, Function, walk
 from .verdict import Scope, Value, bind_sum, bind_test, numbers_of
 from .when import Predicate, holds, parse_when
 
@@ -116,7 +116,7 @@ class Engine:
         node, metrics = parse_sum(item["formula"])
         inputs = tuple(self._canonical(metric) for metric in metrics)
         value = bind_sum(node, self._scope(1, lambda name: self._history(self._canonical(name))))
-        self.derived.append((item["name"], next(name for name in inputs if name != "step"), value))
+        self.derived.append((item["name"], next((name for name in inputs if name not in OF_THE_RECORD), "step"), value))
 
     def _scope(self, window: int, history) -> Scope:
         return Scope(history, self._config_number, window, lambda: self.records, lambda: self.step)
@@ -188,8 +188,9 @@ class Engine:
                 self._discover(metric)
         if record.phase == "train":
             self.records += 1
-            if "step" in histories:
-                histories["step"].push(record.step, past)
+            for name, value in (("step", record.step), ("time", record.time)):
+                if name in histories:
+                    histories[name].push(value, past)
         records = self.records
         for metric, value in metrics.items():
             if metric in histories:
@@ -198,7 +199,7 @@ class Engine:
                 history.last_record = records
         if not self.derived:
             return metrics
-        names = set(metrics)
+        names = {*metrics, "step"} if record.phase == "train" else set(metrics)
         for name, first, formula in self.derived:  # it gets a point when the first metric of its formula does
             if name not in names and first in names and (value := formula()) is not None:
                 histories[name].push(value, past)

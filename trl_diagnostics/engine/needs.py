@@ -15,7 +15,7 @@
 """A condition goes in, what it needs comes out: how many points, how many of them recent ones."""
 
 from .condition import PLAIN
-from .tree import SHORTEST, AnyOf, Function, Metric, Not, Statistic, Sum, Test, children, walk
+from .tree import OF_THE_RECORD, SHORTEST, AnyOf, Function, Metric, Not, Statistic, Sum, Test, children, walk
 from .verdict import SPIKE_POINTS
 
 
@@ -32,7 +32,7 @@ def points_needed(node: Test | Sum, window: int) -> int:
     """How many points must be logged before a condition can be true."""
     match node:
         case Metric():
-            return 1 if node.metric == "step" else window
+            return 1 if node.metric in OF_THE_RECORD else window
         case Statistic(name="last" | "count"):
             return 1
         case Statistic(name="delta"):
@@ -60,7 +60,7 @@ def look_back(tree: Test, window: int) -> int:
     """How many points before the one at which a condition became true it may owe that to."""
     recent = [1]
     for node in walk(tree):
-        if isinstance(node, Metric) and node.metric != "step" or isinstance(node, Function) and node.name not in PLAIN:
+        if isinstance(node, Metric) and node.metric not in OF_THE_RECORD or isinstance(node, Function) and node.name not in PLAIN:
             recent.append(window)
         if isinstance(node, Statistic) and node.name not in ("baseline", "best", "worst", "last"):
             recent.append(node.n or window)

@@ -26,7 +26,7 @@ from typing import Any
 from .condition import parse_condition
 from .finding import DiagnosticsError, Severity
 from .needs import too_short
-from .tree import Condition
+from .tree import OF_THE_RECORD, Condition
 from .when import Predicate, parse_when
 from .yaml_file import Document, read_document, suggest
 
@@ -353,7 +353,7 @@ def _check_metrics(document: Document, condition: Condition | None, check_metric
 def unknown_metrics(condition: Condition, trainers: tuple[str, ...], check_metric: CheckMetric):
     """Pairs of a metric in the condition that no trainer logs, and the problem."""
     for name in condition.metrics:
-        if name != "step" and f"`{name}`" not in condition.text and (problem := check_metric(name, trainers)):
+        if name not in OF_THE_RECORD and f"`{name}`" not in condition.text and (problem := check_metric(name, trainers)):
             yield name, problem
 
 

@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 
+# every record has these; step is the optimizer step, time is in seconds
+OF_THE_RECORD = ("step", "time")
+
 # a window is kept in memory and in every checkpoint
 MAX_POINTS = 10_000
 

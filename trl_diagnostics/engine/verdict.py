@@ -111,6 +111,8 @@ def bind_sum(node: Sum, scope: Scope) -> Value:
             return lambda: argument
         case Metric(metric="step"):  # of the record, not a mean of step numbers
             return scope.step
+        case Metric(metric="time"):
+            return scope.history("time").last
         case Metric():
             history, n = scope.sized(node.metric, scope.window), scope.window
             return history.last if n == 1 else partial(history.mean, n)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.condition import parse_sum
+from ..engine.tree import OF_THE_RECORD
 
 
 FOLDER = Path(__file__).parent
@@ -147,7 +148,7 @@ def canonical_name(trainer: str, key: str, version: str) -> str:
 
 def formula_inputs(item: dict[str, Any]) -> set[str]:
     """The metrics that a derived metric's formula names."""
-    return {name for name in parse_sum(item["formula"])[1] if name != "step"}
+    return {name for name in parse_sum(item["formula"])[1] if name not in OF_THE_RECORD}
 
 
 def defaults_at(data: dict[str, Any], version: str) -> dict[str, Any]:

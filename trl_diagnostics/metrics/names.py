@@ -19,6 +19,7 @@ from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from typing import Any
 
+from ..engine.tree import OF_THE_RECORD
 from .catalogue import (
     HOLE,
     Source,
@@ -224,7 +225,9 @@ class MetricMap:
     @cached_property
     def everywhere(self) -> frozenset[str]:
         """Names that come from every trainer of transformers, so that their coming tells nothing about the trainer."""
-        return frozenset({self._name_of(key) for key in names().base_keys["train"]} | names().measured | {"step"})
+        from_the_clock = {item["name"] for item in self.derived if not formula_inputs(item)}
+        logged = {self._name_of(key) for key in names().base_keys["train"]}
+        return frozenset(logged | names().measured | from_the_clock | set(OF_THE_RECORD))
 
     def is_off(self, name: str, config: dict[str, Any]) -> bool:
         """
