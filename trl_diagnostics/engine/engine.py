@@ -208,8 +208,11 @@ class Engine:
         return names
 
     def _judge(self, judge: Judge, step: int) -> Finding | None:
-        rule, episode = judge.rule, judge.episode
-        if not episode.see(judge.verdict(), step, rule.condition):
+        rule, episode, verdict = judge.rule, judge.episode, judge.verdict()
+        if verdict is False and episode.known and not (episode.streak or episode.active or episode.recent):
+            episode.points += 1  # nothing else changes, and this is the common case
+            return None
+        if not episode.see(verdict, step, rule.condition):
             return self._resolve(judge, step) if episode.active and episode.rest(rule.window) else None
         episode.quiet = 0
         if episode.active or episode.points < rule.min_steps or any(map(self.firing.get, judge.causes)):

@@ -136,7 +136,7 @@ class History:
 
     def finite_count(self, n: int) -> float:
         """How many of the last `n` points are finite; known from the first point on."""
-        return float(len(_finite(self.values[-n:])))
+        return float(n if self.unbroken >= n else len(_finite(self.values[-n:])))
 
     def delta(self) -> float | None:
         """Last point minus the one before."""

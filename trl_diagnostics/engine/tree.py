@@ -27,6 +27,10 @@ MAX_POINTS = 10_000
 # shortest window in which a function or statistic can say anything
 SHORTEST = {"frozen": 2, "plateau": 2, "outlier": 3, "trend": 5, "slope": 5, "std": 2, "mad": 3}
 
+# measured: what one more point of the window adds, compared with looking at the last point
+EFFORT_PER_POINT = {"mean": 0.05, "min": 0.05, "max": 0.05, "std": 0.2, "median": 0.2, "mad": 0.5}
+EFFORT_PER_POINT |= {"outlier": 0.5, "slope": 0.5, "trend": 0.5}
+
 
 @dataclass(frozen=True)
 class Number:
@@ -117,6 +121,18 @@ def walk(node: Sum | Test) -> Iterator[Sum | Test]:
     yield node
     for child in children(node):
         yield from walk(child)
+
+
+def effort(node: Sum | Test, window: int) -> float:
+    """
+    Rough time that a node takes when it is false, in times of the cheapest one: a statistic takes longer over a longer
+    window, and one false test is enough for an `and`.
+    """
+    if isinstance(node, AllOf):
+        return min(effort(item, window) for item in node.items)
+    n = node.n or window if isinstance(node, Statistic) else window
+    own = 1 + EFFORT_PER_POINT.get(node.name, 0.0) * n if isinstance(node, Statistic | Function) else 1.0
+    return own + sum(effort(child, window) for child in children(node))
 
 
 def can_hold(node: Test, missing: set[str]) -> bool:

@@ -35,6 +35,7 @@ from .tree import (
     Statistic,
     Sum,
     Test,
+    effort,
     walk,
 )
 
@@ -50,6 +51,12 @@ COMPARE = {
     "==": operator.eq,
     "!=": operator.ne,
 }
+# a last point that is so against the bound decides what the extreme of the window is against it
+CONTRADICTS = {
+    "max": {"<": operator.ge, "<=": operator.gt, "==": operator.gt},
+    "min": {">": operator.le, ">=": operator.lt, "==": operator.lt},
+}
+LIGHT = 8.0  # effort of a test that may be asked before cheaper ones
 SPIKE_POINTS = 5  # a spike is looked for among the last 5 points
 
 
@@ -95,7 +102,10 @@ def bind_test(node: Test, scope: Scope) -> Verdict:
             inner = bind_test(node.item, scope)
             return lambda: None if (verdict := inner()) is None else not verdict
         case AllOf():
-            return _all([bind_test(item, scope) for item in node.items])
+            # cheap tests first: most logs are healthy, so that one test is false and the others need not be asked
+            items = sorted(node.items, key=lambda item: effort(item, scope.window))
+            light = sum(effort(item, scope.window) < LIGHT for item in items)
+            return _all([bind_test(item, scope) for item in items], light)
         case AnyOf():
             return _any([bind_test(item, scope) for item in node.items])
 
@@ -148,6 +158,8 @@ def _comparison(node: Comparison, scope: Scope) -> Verdict:
     compare, left = COMPARE[node.operator], bind_sum(node.left, scope)
     if isinstance(node.right, Number):  # the common case, one call less
         bound = node.right.value
+        if isinstance(node.left, Statistic) and node.operator in CONTRADICTS.get(node.left.name, ()):
+            return _extreme_bounded(node, node.left, left, scope)
         return lambda: None if (value := left()) is None else compare(value, bound)
     right = bind_sum(node.right, scope)
 
@@ -161,12 +173,34 @@ def _comparison(node: Comparison, scope: Scope) -> Verdict:
     return verdict
 
 
-def _all(verdicts: list[Verdict]) -> Verdict:
+def _extreme_bounded(node: Comparison, extreme: Statistic, left: Value, scope: Scope) -> Verdict:
+    """`max(x, n) < bound`: when the last point alone contradicts it, the others need not be looked at."""
+    history, n = scope.history(extreme.metric), extreme.n or scope.window
+    compare, contradicts = COMPARE[node.operator], CONTRADICTS[extreme.name][node.operator]
+    bound = node.right.value
+
+    def verdict() -> bool | None:
+        values = history.values
+        if len(values) >= n and history.unbroken and contradicts(values[-1], bound):
+            return False
+        return None if (value := left()) is None else compare(value, bound)
+
+    return verdict
+
+
+def _all(verdicts: list[Verdict], light: int) -> Verdict:
+    """
+    The order in which the tests are asked does not change the result, only how soon a false one is found. One that was
+    false is probably false at the next point too, so it goes first, unless it is one of those that take long.
+    """
+
     def verdict() -> bool | None:
         result = True
-        for item in verdicts:
+        for i, item in enumerate(verdicts):
             one = item()
             if one is False:
+                if 0 < i < light:
+                    verdicts.insert(0, verdicts.pop(i))
                 return False
             if one is None:
                 result = None
