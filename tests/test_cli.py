@@ -124,7 +124,7 @@ def test_check_of_a_failing_test(tmp_path, capsys):
     file = rule_file(tmp_path, GOOD.replace("fires: 13", "fires: never"))
     assert run(capsys, "rules", "check", tmp_path) == (
         1,
-        f"{file}:9:3: tests: 'jumps': fires at [13], expected never\n1 rule, 1 test, 1 problem\n",
+        f"{file}:9:5: tests: 'jumps': fires at [13], expected never\n1 rule, 1 test, 1 problem\n",
         "",
     )
 
@@ -148,6 +148,23 @@ def test_check_reports_all_problems_of_all_files(tmp_path, capsys):
     assert out.splitlines() == [
         f"{second}:3:9: metric: 'kll' is not logged by any of [grpo]; did you mean 'kl'?",
         f"{first}:5:11: severity: 'hihg' is not one of critical, high, medium, low, info; did you mean 'high'?",
+        "0 rules, 0 tests, 2 problems",
+    ]
+
+
+def test_check_goes_on_after_a_file_that_cannot_be_read(tmp_path, capsys):
+    first = rule_file(tmp_path, GOOD.replace("condition: \"> 5", "condition: \"dropp(5)"), "boom")
+    wrong = GOOD.replace("name: boom", "name: fails").replace("fires: 13", "fires: 12")
+    second = rule_file(tmp_path, wrong.replace("severity: high", "severity: high\nwhen: {bta: 1}"), "fails")
+    code, out, err = run(capsys, "rules", "check", tmp_path)
+    assert (code, err) == (1, "")
+    assert out.splitlines() == [
+        f"{first}:4:13: condition: unknown function 'dropp'; did you mean 'drop'?",
+        "      dropp(5) for 3 steps",
+        "      ^",
+        f"{second}:6:7: when: no training argument 'bta'; did you mean 'beta'?",
+        f"{second}:10:5: tests: 'jumps': fires at never, expected [12]",
+        "1 rule, 1 test, 3 problems",
     ]
 
 
@@ -155,7 +172,7 @@ def test_check_of_a_rule_silenced_by_no_rule(tmp_path, capsys):
     file = rule_file(tmp_path, GOOD + "unless: [grad_norm_zer]\n")
     assert run(capsys, "rules", "check", file) == (
         1,
-        f"{file}:12:9: unless: no rule 'grad_norm_zer'; did you mean 'grad_norm_zero'?\n",
+        f"{file}:12:9: unless: no rule 'grad_norm_zer'; did you mean 'grad_norm_zero'?\n1 rule, 1 test, 1 problem\n",
         "",
     )
     assert run(capsys, "rules", "check", rule_file(tmp_path, GOOD + "unless: [grad_norm_zero]\n"))[0] == 0
@@ -167,7 +184,11 @@ def test_check_of_nothing(tmp_path, capsys):
         "",
         f"{tmp_path}/a.yaml: no such file or folder\n{tmp_path}/b: no such file or folder\n",
     )
-    assert run(capsys, "rules", "check", tmp_path) == (1, f"{tmp_path}: no rule files (*.yaml) in this folder\n", "")
+    assert run(capsys, "rules", "check", tmp_path) == (
+        1,
+        f"{tmp_path}: no rule files (*.yaml) in this folder\n0 rules, 0 tests, 1 problem\n",
+        "",
+    )
 
 
 @pytest.mark.parametrize("arguments", [[], ["ruels"], ["rules", "show"], ["rules", "check"], ["rules", "--trainer"]])

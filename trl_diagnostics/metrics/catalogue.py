@@ -101,6 +101,7 @@ class Names:
         self.passthrough: list[str] = data["passthrough"]
         self.base_keys: dict[str, list[str]] = data["base_keys"]
         self.derived: list[dict[str, Any]] = data["derived"]
+        self.typical: dict[str, dict[str, list[float]]] = data["typical"]
         self.training_arguments: dict[str, Any] = data["training_arguments"]
         self.other_training_arguments: list[str] = data["other_training_arguments"]
         self.keys = self._index("keys", "key")
