@@ -56,6 +56,11 @@ def adapter(seed: int) -> dict:
     return {"model": tiny.saved_model(), "peft_config": lora()}
 
 
+def rarely(completions, **kwargs) -> list[float]:
+    """A task that pays seldom at first: name three colours."""
+    return [float(reward >= 0.6) for reward in colour_variety(completions)]
+
+
 def _every_trainer() -> list[Recipe]:
     """Each trainer at a rate at which it learns, and at TRL's own."""
     return [
@@ -193,5 +198,37 @@ RECIPES = [
     *recipes(
         {**AWKWARD, "trainer": "rloo", "cause": LEARNS},
         {"variant": "beta_zero", "cause": "no KL penalty", "overrides": {"beta": 0.0}},
+    ),
+    *recipes(
+        {
+            **AWKWARD,
+            "variant": "logging10",
+            "cause": "TRL's logging_steps 10",
+            "overrides": {"logging_steps": 10},
+            "steps": 400,
+        },
+        *({"trainer": kind} for kind in ("orpo", "cpo", "gkd", "rloo", "online_dpo", "distillation")),
+    ),
+    *recipes(
+        {**AWKWARD, "variant": "bf16", "cause": "bfloat16 autocast", "overrides": {"bf16": True}, "steps": 150},
+        *({"trainer": kind} for kind in ("sft", "dpo", "reward")),
+    ),
+    *recipes(
+        {**AWKWARD, "trainer": "grpo", "cause": LEARNS},
+        {
+            "variant": "one_group",
+            "cause": "one prompt per step: a group is flat or it is not",
+            "overrides": {"per_device_train_batch_size": 8},
+        },
+        {"variant": "sparse", "cause": "pays seldom at first", "overrides": {"reward_funcs": rarely}},
+    ),
+    *recipes(
+        {**AWKWARD, "trainer": "dpo", "cause": LEARNS},
+        {
+            "variant": "batch32",
+            "cause": "large batches by accumulation, after a warm-up",
+            "overrides": {"gradient_accumulation_steps": 4, "warmup_steps": 20, "logging_steps": 5},
+            "steps": 300,
+        },
     ),
 ]

@@ -16,6 +16,7 @@
 
 from failure_lab import (
     healthy,
+    logging10,
     numerics,
     optimisation,
     policy,
@@ -39,6 +40,7 @@ FAMILIES = (
     policy,
     value,
     replayed,
+    logging10,
     healthy,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}
