@@ -174,8 +174,10 @@ class Engine:
         findings = []
         for judge in self.judges:
             if judge.metric in metrics or (train and judge.needs_all):
-                finding = self._judge(judge, record.step)
-                if finding:
+                verdict, episode = judge.verdict(), judge.episode
+                if verdict is False and episode.known and not (episode.streak or episode.active or episode.recent):
+                    episode.points += 1  # nothing else changes, and this is the common case
+                elif finding := self._judge(judge, verdict, record.step):
                     findings.append(finding)
         return findings
 
@@ -207,11 +209,8 @@ class Engine:
                 names.add(name)
         return names
 
-    def _judge(self, judge: Judge, step: int) -> Finding | None:
-        rule, episode, verdict = judge.rule, judge.episode, judge.verdict()
-        if verdict is False and episode.known and not (episode.streak or episode.active or episode.recent):
-            episode.points += 1  # nothing else changes, and this is the common case
-            return None
+    def _judge(self, judge: Judge, verdict: bool | None, step: int) -> Finding | None:
+        rule, episode = judge.rule, judge.episode
         if not episode.see(verdict, step, rule.condition):
             return self._resolve(judge, step) if episode.active and episode.rest(rule.window) else None
         episode.quiet = 0

@@ -15,8 +15,8 @@
 """What is remembered of one metric: logged points go in, window statistics, baseline and running extremes come out."""
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -102,37 +102,42 @@ class History:
         result = cache[key] = points if whole else _finite(points)
         return result
 
-    def _statistic(self, name: str, n: int, function) -> float | None:
+    def _statistic(self, name: str, n: int) -> float | None:
         key, cache = (name, n), self._cache
         if key in cache:
             return cache[key]
         window = self.window(n)
-        result = cache[key] = function(window) if window else None
+        result = cache[key] = STATISTICS[name](window) if window else None
         return result
+
+    def reader(self, name: str, n: int) -> Callable[[], float | None]:
+        """A window statistic as a function without arguments: what rules ask at every point is looked up once."""
+        key, cache, compute = (name, n), self._cache, partial(self._statistic, name, n)
+        return lambda: cache[key] if key in cache else compute()
 
     def mean(self, n: int) -> float | None:
         """Mean of the window."""
-        return self._statistic("mean", n, mean)
+        return self._statistic("mean", n)
 
     def median(self, n: int) -> float | None:
         """Median of the window."""
-        return self._statistic("median", n, median)
+        return self._statistic("median", n)
 
     def min(self, n: int) -> float | None:
         """Smallest point of the window."""
-        return self._statistic("min", n, min)
+        return self._statistic("min", n)
 
     def max(self, n: int) -> float | None:
         """Largest point of the window."""
-        return self._statistic("max", n, max)
+        return self._statistic("max", n)
 
     def std(self, n: int) -> float | None:
         """Sample standard deviation (ddof 1) of the window."""
-        return self._statistic("std", n, _std)
+        return self._statistic("std", n)
 
     def mad(self, n: int) -> float | None:
         """Median absolute deviation from the median of the window, unscaled."""
-        return self._statistic("mad", n, mad)
+        return self._statistic("mad", n)
 
     def finite_count(self, n: int) -> float:
         """How many of the last `n` points are finite; known from the first point on."""
@@ -152,21 +157,13 @@ class History:
             self._baselines[n] = mean(window) if window else None
         return self._baselines[n]
 
-    def highest(self, n: int) -> float | None:
-        """Largest `n`-point mean since the start."""
-        return self.extremes[n][1]
-
-    def lowest(self, n: int) -> float | None:
-        """Smallest `n`-point mean since the start."""
-        return self.extremes[n][0]
-
     def best(self, n: int) -> float | None:
         """Best `n`-point mean since the start, in the metric's own direction."""
-        return self.lowest(n) if self.lower_is_better else self.highest(n)
+        return self.extremes[n][not self.lower_is_better]
 
     def worst(self, n: int) -> float | None:
         """Worst `n`-point mean since the start, in the metric's own direction."""
-        return self.highest(n) if self.lower_is_better else self.lowest(n)
+        return self.extremes[n][self.lower_is_better]
 
     def slope(self, n: int) -> float | None:
         """Least-squares slope of the window, per logged point."""
@@ -214,7 +211,7 @@ class History:
         self.values = [from_json_number(value) for value in state["values"]]
         self.start = [from_json_number(value) for value in state["start"]]
         for n in self.extremes:
-            self.extremes[n] = [from_json_number(mean) for mean in state["extremes"].get(str(n), (None, None))]
+            self.extremes[n][:] = map(from_json_number, state["extremes"].get(str(n), (None, None)))
         self.unbroken = 0
         while self.unbroken < len(self.values) and _is_finite(self.values[-1 - self.unbroken]):
             self.unbroken += 1
@@ -255,6 +252,9 @@ def _std(values: list[float]) -> float | None:
     center = mean(values)
     offsets = [value - center for value in values]
     return math.sqrt(sum(map(mul, offsets, offsets)) / (len(values) - 1))
+
+
+STATISTICS = {"mean": mean, "median": median, "min": min, "max": max, "std": _std, "mad": mad}
 
 
 @lru_cache(maxsize=256)

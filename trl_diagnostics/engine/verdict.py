@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .history import History, mad, mean, median
+from .history import STATISTICS, History, mad, mean, median
 from .tree import (
     AllOf,
     AnyOf,
@@ -125,13 +125,22 @@ def bind_sum(node: Sum, scope: Scope) -> Value:
             return scope.history("time").last
         case Metric():
             history, n = scope.sized(node.metric, scope.window), scope.window
-            return history.last if n == 1 else partial(history.mean, n)
+            return history.last if n == 1 else history.reader("mean", n)
         case Statistic():
             return _statistic(node, scope)
         case Math():
-            return _math(node.name, bind_sum(node.argument, scope))
+            value = _math(node.name, bind_sum(node.argument, scope))
         case Arithmetic():
-            return _arithmetic(node.operator, bind_sum(node.left, scope), bind_sum(node.right, scope))
+            value = _arithmetic(node.operator, bind_sum(node.left, scope), bind_sum(node.right, scope))
+    if _is_constant(node):
+        constant = value()
+        return lambda: constant
+    return value
+
+
+def _is_constant(node: Sum) -> bool:
+    """Numbers and training arguments only."""
+    return not any(isinstance(part, Metric | Statistic) for part in walk(node))
 
 
 def numbers_of(tree: Test, scope: Scope) -> dict[str, Value]:
@@ -156,10 +165,12 @@ def numbers_of(tree: Test, scope: Scope) -> dict[str, Value]:
 
 def _comparison(node: Comparison, scope: Scope) -> Verdict:
     compare, left = COMPARE[node.operator], bind_sum(node.left, scope)
-    if isinstance(node.right, Number):  # the common case, one call less
-        bound = node.right.value
+    if _is_constant(node.right):  # the common case, one call less
+        bound = bind_sum(node.right, scope)()
+        if bound is None:
+            return lambda: None
         if isinstance(node.left, Statistic) and node.operator in CONTRADICTS.get(node.left.name, ()):
-            return _extreme_bounded(node, node.left, left, scope)
+            return _extreme_bounded(node, bound, left, scope)
         return lambda: None if (value := left()) is None else compare(value, bound)
     right = bind_sum(node.right, scope)
 
@@ -173,11 +184,10 @@ def _comparison(node: Comparison, scope: Scope) -> Verdict:
     return verdict
 
 
-def _extreme_bounded(node: Comparison, extreme: Statistic, left: Value, scope: Scope) -> Verdict:
+def _extreme_bounded(node: Comparison, bound: float, left: Value, scope: Scope) -> Verdict:
     """`max(x, n) < bound`: when the last point alone contradicts it, the others need not be looked at."""
-    history, n = scope.history(extreme.metric), extreme.n or scope.window
-    compare, contradicts = COMPARE[node.operator], CONTRADICTS[extreme.name][node.operator]
-    bound = node.right.value
+    history, n = scope.history(node.left.metric), node.left.n or scope.window
+    compare, contradicts = COMPARE[node.operator], CONTRADICTS[node.left.name][node.operator]
 
     def verdict() -> bool | None:
         values = history.values
@@ -234,23 +244,11 @@ def _statistic(node: Statistic, scope: Scope) -> Value:
         return partial(history.baseline, n)
     history = scope.sized(node.metric, n)
     if node.name in ("best", "worst"):
-        history.extremes.setdefault(n, [None, None])
-    method = STATISTIC_METHODS[node.name]
-    return partial(method, history, n)
-
-
-STATISTIC_METHODS = {
-    "mean": History.mean,
-    "median": History.median,
-    "min": History.min,
-    "max": History.max,
-    "std": History.std,
-    "mad": History.mad,
-    "count": History.finite_count,
-    "best": History.best,
-    "worst": History.worst,
-    "slope": History.slope,
-}
+        pair, side = history.extremes.setdefault(n, [None, None]), (node.name == "best") != history.lower_is_better
+        return lambda: pair[side]
+    if node.name in STATISTICS:
+        return history.reader(node.name, n)
+    return partial(history.finite_count if node.name == "count" else history.slope, n)
 
 
 def _math(name: str, argument: Value) -> Value:
