@@ -591,3 +591,9 @@ def test_seconds_per_step_comes_from_the_times_of_the_records():
     times = {10: 100.0, 20: 120.0, 30: 140.0, 40: 180.0}  # the last ten steps took 4 s each
     found = [finding for step, time in times.items() for finding in engine.update(Record(step, time, "train", {}))]
     assert [(finding.step, finding.value) for finding in found] == [(40, 4.0)]
+
+
+@pytest.mark.parametrize(("iterations", "samples"), [({}, 320), ({"num_iterations": 2}, 160)])
+def test_completions_that_are_trained_on_twice_count_once(iterations, samples):
+    config = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "logging_steps": 10, "world_size": 4}
+    assert Engine([], "grpo", config | iterations).config["samples_per_log"] == samples

@@ -358,11 +358,15 @@ def _causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
 
 
 def _with_samples_per_log(config: dict[str, Any]) -> dict[str, Any]:
-    """Add how many samples (pairs, completions) one log is the mean of: the noise of a rate depends on it."""
+    """
+    Add how many samples (pairs, completions) one log is the mean of: the noise of a rate depends on it. Completions that
+    are trained on several times (`num_iterations`) count once.
+    """
     factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")
     if not all(isinstance(config.get(name), int | float) for name in factors):
         return config
-    return {**config, "samples_per_log": math.prod(config[n] for n in factors) * (config.get("world_size") or 1)}
+    samples = math.prod(config[n] for n in factors) * (config.get("world_size") or 1)
+    return {**config, "samples_per_log": samples / (config.get("num_iterations") or 1)}
 
 
 def _parsed(when: dict[str, Any]) -> dict[str, tuple[Predicate, ...]]:
