@@ -1,0 +1,102 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How right the rules are: the promises, on the half of the recorded runs that no threshold was tuned on."""
+
+import pytest
+from calibrate import PUBLIC
+from calibration.measures import (
+    MAX_DELAY,
+    MAX_STOPS,
+    MAX_WARNINGS,
+    MIN_NAMED_FIRST,
+    MIN_RECALL,
+    Faults,
+    Healthy,
+    faults,
+    healthy,
+)
+from calibration.public import Public, judge_folder
+from calibration.runs import HELD_OUT, Judged, files, judge
+from failure_lab import corpus
+
+from trl_diagnostics.engine.rulebook import collect_rules
+
+
+RULES = collect_rules()
+FILES = files(corpus.FOLDER, half=HELD_OUT)
+NO_RUNS = pytest.mark.skipif(not FILES, reason="no runs are recorded in tests/data/runs yet; `make lab` records them")
+NO_PUBLIC = pytest.mark.skipif(not PUBLIC.is_dir(), reason="no public logs in ../shared/corpus beside the repository")
+
+
+@pytest.fixture(scope="module")
+def held() -> list[Judged]:
+    return [judge(file, RULES) for file in FILES]
+
+
+@pytest.fixture(scope="module")
+def wrong(held) -> Faults:
+    return faults(held)
+
+
+@pytest.fixture(scope="module")
+def fine(held) -> Healthy:
+    return healthy(held)
+
+
+@pytest.fixture(scope="module")
+def public() -> list[Public]:
+    return judge_folder(PUBLIC, RULES)
+
+
+# The messages have counts and no names: nobody should fit a rule to a run of the held-out half.
+@NO_RUNS
+def test_faults_are_caught(wrong):
+    assert wrong.caught.raw >= MIN_RECALL, f"{wrong.caught.hits} of {wrong.caught.total} faulty runs are caught"
+
+
+@NO_RUNS
+def test_the_right_cause_comes_first(wrong):
+    first = wrong.named_first
+    assert first.raw >= MIN_NAMED_FIRST, f"{first.hits} of {first.total} faulty runs are named first"
+
+
+@NO_RUNS
+def test_faults_are_caught_soon(wrong):
+    assert wrong.delay <= MAX_DELAY
+
+
+@NO_RUNS
+def test_no_healthy_run_is_stopped(fine):
+    assert fine.stopped.hits <= MAX_STOPS, f"{fine.stopped.hits} of {fine.stopped.total} healthy runs are stopped"
+
+
+@NO_RUNS
+def test_healthy_runs_are_left_in_peace(fine):
+    assert fine.per_1000 <= MAX_WARNINGS, f"{fine.warnings} warnings in {fine.records} healthy records"
+
+
+@NO_PUBLIC
+def test_every_public_log_can_be_read(public):
+    assert [log.id for log in public if not log.records] == []
+
+
+@NO_PUBLIC
+def test_no_healthy_public_log_raises_an_alarm(public):
+    assert [log.id for log in public if log.looks == "healthy" and log.alarmed] == []
+
+
+@NO_PUBLIC
+def test_public_logs_of_runs_that_broke_by_their_authors_words_are_flagged(public):
+    assert [log.id for log in public if log.documented and not log.warned] == []

@@ -1,0 +1,424 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Calibration: its arithmetic on runs made by hand, what it reads of foreign logs, how it varies a rule, what it writes."""
+
+import json
+import math
+from dataclasses import replace
+
+import calibrate
+import pytest
+from calibration import roc
+from calibration.foreign_logs import read_log
+from calibration.measures import faults, healthy, never_caught, of_rule, wilson
+from calibration.public import judge_folder
+from calibration.runs import HELD_OUT, TUNED, Judged, files, judge_all, with_causes
+from calibration.tables import table
+from failure_lab import corpus
+from scipy.stats import binomtest
+
+from trl_diagnostics.engine.condition import parse_condition
+from trl_diagnostics.engine.finding import Finding, Record, Severity
+from trl_diagnostics.engine.rule import Rule
+from trl_diagnostics.engine.rulebook import collect_rules
+from trl_diagnostics.metrics.names import MetricMap
+
+
+def said(rule: str, step: int, severity: str = "high", status: str = "stable") -> Finding:
+    return Finding(rule, severity, "started", step, step, "loss", 0.0, "m", status=status)
+
+
+def faulty(*findings: Finding, **fields) -> Judged:
+    common = {"name": "f__sft", "seed": 0, "trainer": "sft", "fault": "f", "expected": ("right",), "onset": 10}
+    return Judged(**common | {"symptoms": ("follows",), "logs": tuple(range(1, 31)), "findings": findings} | fields)
+
+
+def fine(*findings: Finding, **fields) -> Judged:
+    common = {"name": "healthy__sft", "seed": 0, "trainer": "sft", "records": 100}
+    return Judged(**common | {"findings": findings} | fields)
+
+
+def rule(condition: str, metric: str = "loss", **fields) -> Rule:
+    return Rule("right", ("sft",), metric, parse_condition(condition), Severity.HIGH, "m", **fields)
+
+
+@pytest.mark.parametrize(("hits", "total"), [(0, 7), (7, 7), (1, 2), (95, 100), (388, 388), (3, 1000)])
+def test_the_interval_is_wilsons(hits, total):
+    theirs = binomtest(hits, total).proportion_ci(method="wilson")
+    assert wilson(hits, total) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_nothing_says_nothing():
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("findings", "caught", "remarked", "named_first", "false", "delay"),
+    [
+        ([], False, False, False, [], None),
+        ([said("right", 10)], True, False, True, [], (0, 0)),
+        ([said("right", 13)], True, False, True, [], (3, 3)),
+        ([said("right", 9)], False, False, False, ["right"], None),  # before the fault nothing is wrong
+        ([said("right", 12, "low")], False, True, False, [], (2, 2)),
+        ([said("right", 12, "info")], False, False, False, [], None),
+        ([said("follows", 11), said("right", 12)], True, False, False, [], (2, 2)),
+        ([said("other", 11, "low"), said("right", 12)], True, False, True, [], (2, 2)),
+        ([said("other", 11), said("right", 12)], True, False, False, ["other"], (2, 2)),
+        ([said("follows", 9), said("right", 12)], True, False, False, ["follows"], (2, 2)),
+    ],
+)
+def test_a_faulty_run_is_judged(findings, caught, remarked, named_first, false, delay):
+    run = faulty(*findings)
+    assert (run.caught, run.remarked, run.named_first) == (caught, remarked, named_first)
+    assert [one.rule for one in run.false] == false
+    assert run.delay == delay
+
+
+def test_the_delay_counts_logs_and_steps_from_the_first_log_that_can_show_the_fault():
+    run = faulty(said("right", 40), onset=11, logging_steps=10, logs=(10, 20, 30, 40, 50))
+    assert run.delay == (2, 20)
+
+
+def test_faulty_runs_are_summed_up():
+    runs = [
+        faulty(said("right", 10)),
+        faulty(said("right", 14, status="experimental")),
+        faulty(said("other", 11), said("right", 30), name="f__dpo", logging_steps=10, logs=(10, 20, 30)),
+        faulty(said("right", 10, "low"), name="g__sft", fault="g"),
+        fine(said("other", 3)),
+    ]
+    one = faults(runs)
+    assert (one.caught.hits, one.caught.total) == (3, 4)
+    assert one.caught.raw == 0.75
+    assert one.caught.by_recipe == pytest.approx(2 / 3)  # f__sft 1, f__dpo 1, g__sft 0
+    assert one.caught.by_kind == 0.5  # f 1, g 0
+    assert (one.by_stable.hits, one.noticed.hits, one.named_first.hits, one.misled.hits) == (2, 4, 2, 1)
+    assert one.delays == {1: (0.0, 0.0, 3), 10: (2.0, 20.0, 1)}
+    assert (one.delay, one.false) == (1.0, 1)
+    assert never_caught(runs) == ["g"]
+
+
+def test_each_recipe_counts_once():
+    runs = [faulty(said("right", 10), seed=seed) for seed in range(9)] + [faulty(name="f__dpo")]
+    assert faults(runs).caught.raw == 0.9
+    assert faults(runs).caught.by_recipe == 0.5
+
+
+def test_healthy_runs_are_summed_up():
+    runs = [
+        fine(said("a", 1), said("b", 2, "medium"), said("c", 3, "low"), said("d", 4, "info")),
+        fine(said("a", 1, status="experimental"), seed=2),
+        fine(name="healthy__dpo", records=300),
+        faulty(said("right", 10)),
+    ]
+    one = healthy(runs)
+    assert (one.stopped.hits, one.stopped.total) == (1, 3)  # an experimental rule stops nothing
+    assert (one.records, one.warnings, one.remarks) == (500, 3, 1)
+    assert one.per_1000 == 6.0
+    assert one.by_recipe == 7.5  # 20 and 10 of one recipe, 0 of the other
+    assert one.interval[0] < 6.0 < one.interval[1]
+
+
+def test_a_rule_is_summed_up():
+    runs = [
+        faulty(said("right", 12), said("right", 20)),
+        faulty(said("right", 5)),  # fired, but before the fault
+        faulty(),
+        faulty(said("right", 12), expected=("other",), symptoms=("right",)),
+        faulty(said("right", 12), expected=("other",), symptoms=()),
+        fine(said("right", 3)),
+    ]
+    one = of_rule(rule("> 1"), runs)
+    assert (one.precision.hits, one.precision.total) == (3, 5)
+    assert (one.recall.hits, one.recall.total) == (1, 3)
+    assert one.healthy == 1
+
+
+def test_no_runs_have_no_rate():
+    assert math.isnan(faults([]).caught.raw) and math.isnan(healthy([]).per_1000) and math.isnan(faults([]).delay)
+
+
+@pytest.mark.parametrize(
+    ("condition", "factor", "expected"),
+    [
+        ("> 3", 2, "> 6"),
+        ("> 1.2 * baseline(loss, 5)", 2, "> 1.4 * baseline(loss, 5)"),
+        (">= 0.96", 0.25, ">= 0.99"),
+        ("value - best(loss, 5) > 2.5 * std(loss, 9) and value > 2.5", 2, "value - best(loss, 5) > 5 * std(loss, 9) and value > 5"),
+        ("step > 10 and entropy > 4 and loss < 0.3", 0.5, "step > 10 and entropy > 4 and loss < 0.15"),
+        ("< 0.5 - 3 / sqrt(20 * config.n)", 2, "< 0.5 - 6 / sqrt(20 * config.n)"),
+        ("last(loss) > 5 or not mean(loss, 2) <= 5", 2, "last(loss) > 10 or not mean(loss, 2) <= 10"),
+        ("value == 7 and count(loss, 5) > 3 and drop(50%)", 0.5, "value == 7 and count(loss, 5) > 3 and drop(25%)"),
+        ("outside(0.8, 1.25) for 3 steps", 2, "outside(0.6, 1.5) for 3 steps"),
+    ],
+)  # fmt: skip
+def test_the_tuned_number_is_scaled(condition, factor, expected):
+    varied = roc.variant(rule(condition), factor).condition
+    wanted = parse_condition(expected)
+    assert varied.test == wanted.test
+    assert (varied.streak, varied.of) == (wanted.streak, wanted.of)
+
+
+@pytest.mark.parametrize(
+    "condition", ["== 0 for 3 steps", "nonfinite", "max(loss, 3) < 1e-6", "entropy > 4", "loss missing"]
+)
+def test_a_rule_without_a_tuned_number_has_no_curve(condition):
+    assert roc.decisive(rule(condition)) is None
+
+
+def test_the_chosen_number_is_the_rule_itself():
+    one = rule("> 3")
+    assert roc.variant(one, 1.0) == one
+    assert roc.variant(one, 2.0).name == "right x2"
+
+
+def test_a_curve_counts_what_each_variant_does():
+    runs = [
+        faulty(said("right", 12), said("right x0.5", 11)),
+        faulty(said("right x0.5", 9), said("right x0.5", 30)),
+        faulty(said("right x0.5", 11), expected=("other",), symptoms=()),
+        fine(said("right x0.5", 1)),
+        fine(trainer="dpo"),
+    ]
+    points = {point.factor: point for point in roc.curve(rule("> 3"), runs)}
+    assert [points[1.0].number, points[0.5].number] == [3.0, 1.5]
+    assert [(one.hits, one.total) for one in (points[1.0].caught, points[0.5].caught)] == [(1, 2), (2, 2)]
+    assert [(one.hits, one.total) for one in (points[1.0].healthy, points[0.5].healthy)] == [(0, 1), (1, 1)]
+    assert [(one.hits, one.total) for one in (points[1.0].elsewhere, points[0.5].elsewhere)] == [(0, 1), (1, 1)]
+
+
+def test_most_built_in_rules_with_a_factor_have_a_curve():
+    named = {one.name for one in collect_rules() if roc.decisive(one)}
+    assert {"grad_norm_explosion", "loss_divergence", "entropy_collapse"} <= named
+    assert named.isdisjoint({"lr_zero", "nonfinite_loss", "nonfinite_weights"})
+
+
+def write_runs(folder, seeds=(0, 1)):
+    """A learning rate of 0, found; the same fault, not to be seen; and a healthy run."""
+    label = {"trainer": "sft", "trl_version": "1.16.0", "config": {"logging_steps": 1}, "replayed": False}
+    for seed in seeds:
+        for name, rate in (("found", 0.0), ("hidden", 1e-4), ("healthy", 1e-4)):
+            fault = None if name == "healthy" else name
+            one = label | {"name": f"{name}__made_up", "seed": seed, "fault": fault, "onset": fault and 2}
+            one |= {"expected": ["lr_zero", "loss_divergence"] if fault else [], "symptoms": []}
+            metrics = {"loss": 2.0, "grad_norm": 1.0, "learning_rate": rate}
+            records = [Record(step, 0.0, "train", metrics) for step in range(1, 9)]
+            corpus.write_run(folder / f"{name}__made_up__{seed}{corpus.SUFFIX}", one, records)
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    write_runs(tmp_path)
+    return tmp_path
+
+
+def test_files_are_chosen_by_name_and_half(recorded):
+    assert [path.name for path in files(recorded, "f*")] == [
+        "found__made_up__0.jsonl.gz",
+        "found__made_up__1.jsonl.gz",
+    ]
+    assert {run.half for run in judge_all(recorded, [], half=TUNED)} == {TUNED}
+    assert {run.half for run in judge_all(recorded, [], half=HELD_OUT)} == {HELD_OUT}
+
+
+def test_a_run_is_replayed(recorded):
+    runs = list(judge_all(recorded, collect_rules(), half=TUNED))
+    assert [(run.name, run.caught, run.delay, run.records) for run in runs] == [
+        ("found__made_up", True, (0, 0), 8),
+        ("healthy__made_up", False, None, 8),
+        ("hidden__made_up", False, None, 8),
+    ]
+
+
+def test_only_chosen_rules_count_and_their_causes_come_along(recorded):
+    rules = collect_rules()
+    names = {one.name for one in with_causes(rules, {"lr_zero_late"})}
+    assert names >= {"lr_zero_late", *next(one for one in rules if one.name == "lr_zero_late").unless}
+    run = next(judge_all(recorded, rules, "found*", only_for={"loss_divergence"}))
+    assert run.findings == ()
+
+
+def test_the_summary_names_only_the_tuned_half(recorded, capsys):
+    assert calibrate.main(["--runs", str(recorded), "--corpus", str(recorded / "none")]) == 0
+    out = capsys.readouterr().out
+    assert "| 1 of 2 (50.0 %) |" in out
+    assert "By kind of fault, tuned" in out
+
+
+def test_misses_are_of_the_tuned_half(recorded, capsys):
+    assert calibrate.main(["--runs", str(recorded), "--misses"]) == 0
+    assert capsys.readouterr().out == (
+        "MISSED    hidden__made_up__0: 8 logs; onset 2, expected lr_zero or loss_divergence; fired: nothing\n"
+    )
+
+
+def test_misses_come_with_what_fired():
+    runs = [
+        faulty(said("right", 25)),
+        faulty(said("right", 12), said("other", 20)),
+        faulty(said("follows", 11), said("right", 12)),
+        faulty(said("right", 12, "low")),
+        fine(said("other", 3)),
+        fine(said("other", 3, "low")),
+        faulty(said("right", 12)),
+    ]
+    lines = calibrate.misses(runs).splitlines()
+    assert [line[:9].strip() for line in lines] == ["ALARM", "FALSE", "NOT FIRST", "LOW ONLY", "LATE"]
+    assert lines[1] == "FALSE     f__sft__0: 30 logs; onset 10, expected right; fired: right(high)@12 other(high)@20"
+
+
+def test_the_page_is_written_and_found_stale(recorded, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(calibrate, "ROOT", tmp_path)
+    monkeypatch.setattr(calibrate, "ACCURACY", tmp_path / "docs" / "accuracy.md")
+    arguments = ["--runs", str(recorded), "--corpus", str(recorded / "none")]
+    assert calibrate.main([*arguments, "--check"]) == 1
+    assert calibrate.main([*arguments, "--write"]) == 0
+    assert calibrate.main([*arguments, "--check"]) == 0
+    text = calibrate.ACCURACY.read_text()
+    assert "The held-out half has 2 faulty runs of 2 kinds and 1 healthy runs with 8 records." in text
+    assert "Not caught in any run, of either half: `hidden`." in text
+    (recorded / "hidden__made_up__1.jsonl.gz").unlink()
+    assert calibrate.main([*arguments, "--check"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "docs/accuracy.md is stale: run make calibrate",
+        "wrote docs/accuracy.md",
+        "docs/accuracy.md is up to date",
+        "docs/accuracy.md is stale: run make calibrate",
+    ]
+
+
+def test_what_the_page_says_about_public_logs_stays_where_there_are_none(tmp_path):
+    page = tmp_path / "accuracy.md"
+    assert "None were at hand" in calibrate.kept_public(page)
+    page.write_text("# Accuracy\n\n## Public logs\n\n12 logs\n")
+    assert calibrate.kept_public(page) == "## Public logs\n\n12 logs\n"
+
+
+def test_the_page_of_curves_is_written(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(calibrate, "ROOT", tmp_path)
+    monkeypatch.setattr(calibrate, "ROC", tmp_path / "accuracy_roc.md")
+    assert calibrate.main(["--runs", str(recorded), "--roc", "--write"]) == 0
+    text = calibrate.ROC.read_text()
+    assert "## loss_divergence" in text and "3 (chosen)" in text
+    assert "## lr_zero\n" not in text
+
+
+def test_no_runs_are_told(tmp_path, capsys):
+    assert calibrate.main(["--runs", str(tmp_path), "--corpus", str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().out == f"no runs in {tmp_path}: record them with `make lab`\n"
+
+
+def test_a_page_is_about_all_rules(capsys):
+    with pytest.raises(SystemExit):
+        calibrate.main(["--write", "--rules", "lr_*"])
+    assert "a page is about all runs and all rules: leave --only and --rules away" in capsys.readouterr().err
+
+
+def test_a_table_is_aligned():
+    assert table(["a", "n"], [["long name", "1"], ["b", "22"]]) == (
+        "| a         |  n |\n| --------- | -: |\n| long name |  1 |\n| b         | 22 |"
+    )
+
+
+def log_of(tmp_path, text: str, name: str = "log.json"):
+    (tmp_path / name).write_text(text)
+    return read_log(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "where", ["{}", '{{"log_history": {}}}', '{{"train_result": {{"raw_log_history": {}}}, "x": [1, 2]}}']
+)
+def test_rows_are_found_wherever_they_are(tmp_path, where):
+    log = log_of(tmp_path, where.format('[{"step": 10, "loss": 0.5, "grad_norm": NaN}, {"step": 20, "loss": 0.4}]'))
+    assert [(step, sorted(metrics)) for step, metrics in log.rows] == [(10, ["grad_norm", "loss"]), (20, ["loss"])]
+    assert math.isnan(log.rows[0][1]["grad_norm"])
+    assert log.config == {"logging_steps": 10, "max_steps": 20}
+
+
+def test_the_planned_length_comes_from_the_file(tmp_path):
+    log = log_of(tmp_path, '{"max_steps": 500, "best_metric": Infinity, "log_history": [{"step": 5, "loss": 1.0}]}')
+    assert log.config == {"logging_steps": 1, "max_steps": 500}
+
+
+def test_steps_may_be_missing_repeated_or_go_back(tmp_path):
+    rows = '[{"loss": 1}, {"epoch": 0.2, "loss": 1}, {"step": 110, "loss": 1}, {"step": 110, "eval_loss": 1}, {"step": 5, "loss": 1}]'
+    log = log_of(tmp_path, rows)
+    assert [step for step, _ in log.rows] == [1, 2, 110, 110, 5]
+    phases = [record.phase for record in log.records(MetricMap("sft"))]
+    assert phases == ["train", "train", "train", "eval", "train"]
+
+
+def test_texts_become_numbers_or_nothing(tmp_path):
+    rows = [
+        {"step": "3/547", "loss": "1,024.5", "a": "nan", "b": "No Log", "c": True, "d": [1], "e": None, "f": "-inf"}
+    ]
+    ((step, metrics),) = log_of(tmp_path, json.dumps(rows)).rows
+    assert step == 3
+    assert math.isnan(metrics.pop("a"))
+    assert metrics == {"loss": 1024.5, "e": None, "f": -math.inf}
+
+
+def test_a_notebook_table_is_read(tmp_path):
+    text = 'Step,Training Loss,reward,rewards / check / mean,note\n1,0.5,1.0,0.25,"{\n}"\n2,0.4,1.5,0.5,\n'
+    log = log_of(tmp_path, text, "table.csv")
+    assert log.rows == [
+        (1, {"loss": 0.5, "reward": 1.0, "rewards/check/mean": 0.25}),
+        (2, {"loss": 0.4, "reward": 1.5, "rewards/check/mean": 0.5}),
+    ]
+
+
+def test_a_notebook_row_with_a_validation_loss_is_two_records(tmp_path):
+    text = "Step,Training Loss,Validation Loss,Mean Token Accuracy\n100,1.5,2.5,0.55\n200,No Log,2.4,0.56\n"
+    log = log_of(tmp_path, text, "table.csv")
+    assert log.rows == [
+        (100, {"loss": 1.5}),
+        (100, {"eval_loss": 2.5, "eval_mean_token_accuracy": 0.55}),
+        (200, {"eval_loss": 2.4, "eval_mean_token_accuracy": 0.56}),
+    ]
+    assert [record.phase for record in log.records(MetricMap("sft"))] == ["train", "eval", "eval"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.json", "{}"), ("a.json", "[1, 2]"), ("a.json", "{"), ("a.csv", "Step,Note\n"), ("a.csv", "")],
+)
+def test_a_file_without_a_log_is_an_error(tmp_path, name, text):
+    with pytest.raises(ValueError):
+        log_of(tmp_path, text, name)
+
+
+def test_the_error_names_the_file(tmp_path):
+    with pytest.raises(ValueError, match="^empty.json: no rows with numbers in it$"):
+        log_of(tmp_path, '{"log_history": []}', "empty.json")
+
+
+def test_a_public_folder_is_judged(tmp_path):
+    rows = [{"step": step, "loss": 0.5, "learning_rate": 0.0, "grad_norm": 1.0} for step in range(1, 9)]
+    (tmp_path / "a.json").write_text(json.dumps({"max_steps": 100, "log_history": rows}))
+    (tmp_path / "b.json").write_text("{}")
+    about = {
+        "id": "x",
+        "repo": "r/x",
+        "trainer": "sft",
+        "trl_version": "==1.16.0",
+        "looks": "broken",
+        "documented": "so",
+    }
+    lines = [about | {"file": "a.json"}, about | {"file": "b.json", "trl_version": ">=0.9", "documented": None}]
+    (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    first, second = judge_folder(tmp_path, collect_rules())
+    assert [one.rule for one in first.findings] == ["lr_zero"]
+    assert (first.records, first.documented, first.warned, first.alarmed) == (8, True, True, True)
+    assert second == replace(first, documented=False, records=0, findings=())
