@@ -2,7 +2,7 @@
 # The installation is redone when pyproject.toml or constraints.txt changes.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check quality docs precommit bench lab
+.PHONY: help setup demo test check quality docs precommit bench lab calibrate
 
 PYTHON ?= python3
 VENV := .venv
@@ -43,11 +43,13 @@ quality: $(STAMP) ## lint, formatting, and generated files up to date
 	$(VENV)/bin/ruff check $(SOURCES)
 	$(VENV)/bin/ruff format --check $(SOURCES)
 	$(VENV)/bin/python scripts/generate_metric_maps.py --check
+	$(VENV)/bin/python scripts/generate_rule_pages.py --check
 
 check: quality test ## what CI runs: quality, then test
 
-docs: $(STAMP) ## write what is generated: the names in the metric maps
+docs: $(STAMP) ## write what is generated: the names in the metric maps, the page of the rules
 	$(VENV)/bin/python scripts/generate_metric_maps.py --names-only
+	$(VENV)/bin/python scripts/generate_rule_pages.py
 
 precommit: $(STAMP) ## fix and format the code, write everything that is generated
 	$(VENV)/bin/ruff check --fix $(SOURCES)
@@ -59,3 +61,8 @@ bench: $(STAMP) ## measure what the diagnostics cost
 
 lab: $(STAMP) ## record the runs of the failure lab that are missing in tests/data/runs (two cores, below an hour for all)
 	$(VENV)/bin/python scripts/failure_lab/record.py
+
+calibrate: $(STAMP) ## measure how often the rules are right on the recorded runs, and write it into docs/source
+	$(VENV)/bin/python scripts/calibrate.py --write
+	$(VENV)/bin/python scripts/calibrate.py --roc --write
+	@$(MAKE) --no-print-directory docs

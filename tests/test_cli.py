@@ -77,6 +77,110 @@ def test_rules_of_a_trainer_that_does_not_exist(capsys):
     assert run(capsys, "rules", "--trainer", "grop") == (2, "", "--trainer: no trainer 'grop'; did you mean 'grpo'?\n")
 
 
+def test_rules_by_severity_status_and_name(capsys):
+    rules = collect_rules()
+    code, out, _ = run(capsys, "rules", "--severity", "critical", "--severity", "low", "--status", "stable")
+    wanted = [rule for rule in rules if str(rule.severity) in ("critical", "low") and rule.status == "stable"]
+    assert (code, listed(out)) == (0, {rule.name for rule in wanted})
+    assert out.split(" ")[0] == min(rule.name for rule in wanted if str(rule.severity) == "critical")
+    code, out, _ = run(capsys, "rules", "--trainer", "kto", "list", "kto_*", "lr_zero", "dpo_*")
+    assert code == 0 and "kto_beta_zero" in listed(out) and "lr_zero" in listed(out)
+    assert not any(name.startswith("dpo_") for name in listed(out))
+    assert run(capsys, "rules", "list", "--severity", "info", "lr_zero") == (0, "0 rules\n", "")
+
+
+def test_an_entry_of_the_list(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert run(capsys, "rules", "list", "nonfinite_loss") == (
+        0,
+        "nonfinite_loss (critical): all\n    The loss itself is NaN or infinite\n1 rule\n",
+        "",
+    )
+
+
+def test_list_of_an_unknown_rule(capsys):
+    assert run(capsys, "rules", "list", "lr_zer") == (2, "", "rules list: no rule 'lr_zer'; did you mean 'lr_zero'?\n")
+
+
+def test_explain(capsys):
+    code, out, err = run(capsys, "explain", "dpo_loss_random")
+    assert (code, err) == (0, "note: rule 'dpo_loss_random' is now 'dpo_stuck_at_start'\n")
+    assert out.startswith("dpo_stuck_at_start: ") and "\nWhat to do\n" in out
+    assert run(capsys, "explain", "rewards/margins")[1].startswith("reward_margin (")
+    assert run(capsys, "explain", "kl", "--trainer", "KTOTrainer")[1].startswith("kl_reference_point (")
+
+
+def test_explain_of_nothing_known(capsys):
+    assert run(capsys, "explain", "reward_margn") == (
+        2,
+        "",
+        "explain: no rule or metric 'reward_margn'; did you mean 'reward_margin'?\n",
+    )
+    assert run(capsys, "explain", "kl", "--trainer", "kot")[2] == "--trainer: no trainer 'kot'; did you mean 'kto'?\n"
+
+
+def test_test_of_built_in_rules(capsys):
+    code, out, err = run(capsys, "rules", "test", "kto_*", "lr_zero")
+    assert (code, err) == (0, "")
+    tests = {rule.name: len(rule.tests) for rule in collect_rules() if rule.name.startswith("kto_")}
+    assert f"kto_beta_zero: {tests['kto_beta_zero']} tests, ok" in out.splitlines()
+    assert {line.split(":")[0] for line in out.splitlines()[:-1]} == {*tests, "lr_zero"}
+    assert out.splitlines()[-1].startswith(f"{len(tests) + 1} rules, ") and out.endswith(" tests, 0 failed\n")
+
+
+def test_test_of_files(tmp_path, capsys):
+    bad = GOOD.replace("fires: 13", "fires: [13, 15]").replace("name: boom", "name: bad")
+    file = rule_file(tmp_path, bad + "  - name: quiet\n    series: 1~0.1x9\n    fires: never\n", "bad")
+    rule_file(tmp_path)
+    rule_file(tmp_path, GOOD.replace("name: boom", "name: untested").partition("tests:")[0], "untested")
+    assert run(capsys, "rules", "test", tmp_path) == (
+        1,
+        "bad: 2 tests, 1 FAILED\n"
+        f"    {file}:9:5: tests: 'jumps': fires at [13], expected [13, 15]\n"
+        "boom: 1 test, ok\n"
+        "untested: 0 tests, none\n"
+        "3 rules, 3 tests, 1 failed\n",
+        "",
+    )
+
+
+def test_test_of_a_file_that_cannot_be_read(tmp_path, capsys):
+    first = rule_file(tmp_path, GOOD.replace("severity: high", "severity: hihg"))
+    rule_file(tmp_path, GOOD.replace("name: boom", "name: bang"), "bang")
+    assert run(capsys, "rules", "test", tmp_path) == (
+        1,
+        "bang: 1 test, ok\n"
+        f"{first}:5:11: severity: 'hihg' is not one of critical, high, medium, low, info; did you mean 'high'?\n"
+        "1 rule, 1 test, 0 failed\n",
+        "",
+    )
+
+
+def test_test_of_what_is_not_there(tmp_path, capsys):
+    assert run(capsys, "rules", "test", tmp_path / "a.yaml")[::2] == (
+        2,
+        f"{tmp_path}/a.yaml: no such file or folder\n",
+    )
+    assert run(capsys, "rules", "test", "kto_beta_zer")[::2] == (
+        2,
+        "rules test: no rule 'kto_beta_zer'; did you mean 'kto_beta_zero'?\n",
+    )
+
+
+def test_check_of_a_built_in_rule_wants_it_fit_to_be_built_in(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.rule_files.BUILTIN", tmp_path)
+    file = rule_file(tmp_path)
+    code, out, _ = run(capsys, "rules", "check", file)
+    assert code == 1
+    assert out.splitlines() == [
+        f"{file}:9:3: tests: needs a silent test on noisy data",
+        f"{file}:1:1: reference: needs a URL",
+        f"{file}:1:1: status: say stable or experimental",
+        f"{file}:1:1: status: a stable rule needs 'why' and 'fix'",
+        "1 rule, 1 test, 4 problems",
+    ]
+
+
 def test_show(capsys):
     code, out, err = run(capsys, "rules", "show", "grad_norm_zero")
     assert (code, err) == (0, "")
@@ -153,7 +257,7 @@ def test_check_reports_all_problems_of_all_files(tmp_path, capsys):
 
 
 def test_check_goes_on_after_a_file_that_cannot_be_read(tmp_path, capsys):
-    first = rule_file(tmp_path, GOOD.replace("condition: \"> 5", "condition: \"dropp(5)"), "boom")
+    first = rule_file(tmp_path, GOOD.replace('condition: "> 5', 'condition: "dropp(5)'), "boom")
     wrong = GOOD.replace("name: boom", "name: fails").replace("fires: 13", "fires: 12")
     second = rule_file(tmp_path, wrong.replace("severity: high", "severity: high\nwhen: {bta: 1}"), "fails")
     code, out, err = run(capsys, "rules", "check", tmp_path)
@@ -202,11 +306,14 @@ def test_help(capsys):
     assert run(capsys, "rules", "check", "--help")[0] == 0
 
 
-def test_check_loads_no_training_library():
+@pytest.mark.parametrize(
+    "arguments", [["rules", "check", str(BUILTIN / "kto")], ["rules", "test", "kto_*"], ["explain", "kl"], ["rules"]]
+)
+def test_no_training_library_is_loaded(arguments):
     code = (
         "import atexit, sys\n"
         "atexit.register(lambda: print(*sorted({'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)), 'end'))\n"
-        f"from trl_diagnostics.cli import main\nmain(['rules', 'check', {str(BUILTIN / 'kto')!r}])\n"
+        f"from trl_diagnostics.cli import main\nmain({arguments!r})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -99,7 +99,7 @@ def list_rules(args: argparse.Namespace) -> int:
         rules = [rule for rule in rules if rule.applies_to((metric_map.trainer, *metric_map.bases))]
     for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
         marks = "" if rule.status == "stable" else f", {rule.status}"
-        print(wrapped(f"{rule.name}  {rule.severity}{marks}  [{', '.join(rule.trainers)}]", "", "      "))
+        print(wrapped(f"{rule.name} ({rule.severity}{marks}): {', '.join(rule.trainers)}", "", "      "))
         print(wrapped(rule.description, "    "))
     print(_count(len(rules), "rule"))
     return 0
@@ -134,7 +134,7 @@ def _described(rule: Rule) -> str:
         "severity": f"{rule.severity} ({rule.status})",
         "trainers": ", ".join(rule.trainers),
         "metric": rule.metric,
-        "condition": f"{rule.condition.text}   (window {rule.window}, silent before log {rule.min_steps})",
+        "condition": f"{rule.condition.text} (window {rule.window}, silent before log {rule.min_steps})",
         "when": when_in_words(rule.when),
         "silent while": ", ".join(rule.unless),
         "says": rule.message,

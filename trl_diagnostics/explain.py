@@ -14,6 +14,7 @@
 
 """A rule or a metric goes in, what a person should know about it comes out as text for a terminal."""
 
+import json
 import shutil
 import textwrap
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from typing import Any
 
 from .engine.finding import DiagnosticsError
 from .engine.rule import Rule, current_names, select
+from .engine.rulebook import BUILTIN
 from .engine.yaml_file import suggest
 from .metrics.catalogue import formula_inputs, names, split_key
 from .metrics.lookup import (
@@ -37,6 +39,10 @@ from .wording import clauses, in_words, meanings, when_in_words
 
 
 FLOOR, CEILING = 40, 119  # of the width of a line
+FIELDS_OF_A_RECORD = {
+    "step": "The optimizer step of a log. Conditions may use it; it is no metric.",
+    "time": "When a log was written, in seconds. Conditions may use it; it is no metric.",
+}
 LOOKING = "Rules that look at it"
 TYPICAL = "Typical values (5th to 95th percentile in healthy recorded runs of small models)"
 
@@ -77,6 +83,8 @@ def explain(name: str, rules: list[Rule], trainer: str | None = None) -> str:
     meant = meant_by(name, trainer)
     if meant:
         return explain_metric(name, meant, rules)
+    if name in FIELDS_OF_A_RECORD:
+        return _sections(name, {"": FIELDS_OF_A_RECORD[name], LOOKING: _looking(name, rules)})
     if is_passed_through(name) and not meant_by(name):
         looking = _looking(split_key(name)[1], rules)
         return _sections(name, {"": "TRL logs it under this name; rules may use it as it is.", LOOKING: looking})
@@ -95,7 +103,7 @@ def explain_rule(rule: Rule, rules: list[Rule]) -> str:
         {
             "": f"{rule.severity}, {rule.status}; trainers: {', '.join(rule.trainers)}{off}",
             "Speaks when": _condition(rule),
-            "Only with": when_in_words(rule.when),
+            "Only where": when_in_words(rule.when),
             "Says": rule.message,
             "Why": rule.why,
             "What to do": rule.fix,
@@ -103,6 +111,7 @@ def explain_rule(rule: Rule, rules: list[Rule]) -> str:
             "Silent while one of these explains it": _described(causes),
             "While it speaks, these are silent": _described(silences),
             "Earlier names": ", ".join(rule.renamed_from),
+            "Measured on held-out runs": _measured(rule),
             "References": list(rule.reference),
         },
     )
@@ -113,6 +122,11 @@ def _condition(rule: Rule) -> list[str]:
     first = f"Not before log {rule.min_steps}." if rule.min_steps > 1 else "From the first log on."
     first += " A log is `logging_steps` optimizer steps."
     return [words, first] if words else [*clauses(rule), *(f"- {line}" for line in meanings(rule)), first]
+
+
+def _measured(rule: Rule) -> list[str]:
+    numbers = json.loads((BUILTIN / "accuracy.json").read_text(encoding="utf-8"))
+    return [f"{column}: {value or 0}" for column, value in numbers.get(rule.name, {}).items()]
 
 
 def _described(rules: Iterable[Rule]) -> list[str]:
@@ -142,7 +156,7 @@ def explain_metric(text: str, meant: list[str], rules: list[Rule]) -> str:
         {
             "": [entry["meaning"]] if entry else list(dict.fromkeys(item["meaning"] for item in formulas)),
             "In evaluation": f"'{text}' is the same quantity on the evaluation data." if evaluation else "",
-            "TRL logs it as": _keys(name),
+            "Where it comes from": _keys(name),
             "Computed from other metrics": [_formula(item) for item in formulas],
             "Rules may also call it": ", ".join(_aliases(entry)),
             TYPICAL: _typical(name),
@@ -156,24 +170,23 @@ def explain_metric(text: str, meant: list[str], rules: list[Rule]) -> str:
 def _keys(name: str) -> list[str]:
     by_key: dict[str, list[Logged]] = {}
     for row in logged_as(name):
-        by_key.setdefault(row.key, []).append(row)
+        by_key.setdefault(row.key + (f" (if {row.when})" if row.when else ""), []).append(row)
     lines = [f"{key}: {'; '.join(_spans(rows))}" for key, rows in by_key.items()]
     if from_transformers(name):
         lines.append(
             "Every trainer with the training loop of transformers logs it (PPO and older RLOO have their own)."
         )
     if "source" in names().names.get(name, {}):
-        lines.append("TRL does not log it: DiagnosticsCallback measures it.")
+        lines.append("DiagnosticsCallback measures it; TRL does not log it.")
     return lines
 
 
 def _spans(rows: list[Logged]) -> list[str]:
-    """Trainers with the same releases and options together: `cpo, orpo since 0.8.2`."""
+    """Trainers with the same releases together: `cpo, orpo since 0.8.2`."""
     groups: dict[str, list[str]] = {}
     for row in rows:
-        last = f"since {row.since}" if row.until is None else f"{row.since} to {row.until}"
-        when = f" if {row.when}" if row.when else ""
-        groups.setdefault(f"{last}{when}", []).append(row.trainer)
+        span = f"since {row.since}" if row.until is None else f"{row.since} to {row.until}"
+        groups.setdefault(span, []).append(row.trainer)
     return [f"{', '.join(dict.fromkeys(trainers))} {span}" for span, trainers in groups.items()]
 
 

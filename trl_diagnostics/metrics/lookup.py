@@ -144,7 +144,7 @@ def _overlap(a: tuple[str, str | None], b: tuple[str | None, str | None]) -> tup
 
 def looks_at(rule: Rule, name: str) -> bool:
     """Whether a rule judges a metric, or names it in its condition."""
-    spelled = {rule.metric, *rule.condition.metrics} - {"step"}
+    spelled = {rule.metric, *rule.condition.metrics}
     example = HOLE.sub("x", name)
     if any("*" in text and fnmatchcase(example, text) for text in spelled):
         return True

@@ -1,0 +1,137 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The spellings of metrics and who logs them, against facts read from TRL's source."""
+
+import pytest
+import typical_values
+import yaml
+from failure_lab.corpus import write_run
+
+from trl_diagnostics.engine.finding import Record
+from trl_diagnostics.engine.rule import load_rules
+from trl_diagnostics.metrics.catalogue import index, names
+from trl_diagnostics.metrics.lookup import (
+    entries_of_derived,
+    from_transformers,
+    is_passed_through,
+    logged_as,
+    looks_at,
+    meant_by,
+    spellings,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "trainer", "meant"),
+    [
+        ("kl", None, ["kl", "kl_sequence", "kl_reference_point", "kl_behaviour"]),
+        ("kl", "kto", ["kl_reference_point"]),
+        ("kl", "asyncgrpo", ["kl_behaviour"]),
+        ("objective/kl", None, ["kl_sequence"]),
+        ("rewards/margins", None, ["reward_margin", "policy_ref_logp_gap"]),
+        ("rewards/margins", "nashmd", ["policy_ref_logp_gap"]),
+        ("eval_rewards/margins", None, ["reward_margin", "policy_ref_logp_gap"]),
+        ("reward_std", None, ["reward_std", "group_reward_std"]),
+        ("rewards/accuracy/mean", None, ["rewards/{name}/mean"]),
+        ("rewards/accuracy/mean", "grpo", ["rewards/{name}/mean"]),
+        ("is_ratio", None, ["importance_sampling_ratio"]),
+        ("eval_perplexity", None, ["eval_perplexity", "perplexity"]),
+        ("no_such_thing", None, []),
+    ],
+)
+def test_meant_by(text, trainer, meant):
+    assert meant_by(text, trainer) == meant
+
+
+def test_every_spelling_is_known():
+    assert [text for text in spellings() if not meant_by(text)] == []
+
+
+def test_who_logs_it_since_when():
+    rows = {(row.trainer, row.key): (row.since, row.until, row.when) for row in logged_as("kl")}
+    assert rows["grpo", "kl"] == ("0.14.0", None, "beta != 0.0")
+    assert ("kto", "kl") not in rows
+    # GRPO's reward_std was within groups until TRL 0.26 and is over the batch since
+    until = {row.trainer: row.until for row in logged_as("group_reward_std") if row.key == "reward_std"}
+    since = {row.trainer: row.since for row in logged_as("reward_std") if row.key == "reward_std"}
+    assert (until["grpo"], since["grpo"]) == ("0.26.2", "0.27.0")
+    assert [row.key for row in logged_as("clip_fraction") if row.trainer == "grpo"] == [
+        "clip_ratio/region_mean",
+        "clip_ratio",
+    ]
+
+
+def test_every_name_comes_from_somewhere():
+    nowhere = [
+        name
+        for name, entry in names().names.items()
+        if not (logged_as(name) or from_transformers(name) or "source" in entry)
+    ]
+    assert nowhere == []
+
+
+def test_what_passes_through():
+    assert is_passed_through("perf/mfu") and is_passed_through("eval_rollout/anything")
+    assert not is_passed_through("no_such_thing")
+
+
+def test_looks_at(tmp_path):
+    text = 'name: boom\ntrainers: [{}]\nmetric: {}\ncondition: "{}"\nseverity: low\nmessage: Boom.\n'
+
+    def rule(trainers, metric, condition="> 1"):
+        (tmp_path / "boom.yaml").write_text(text.format(trainers, metric, condition))
+        return load_rules(tmp_path)[0]
+
+    assert looks_at(rule("dpo", "rewards/margins"), "reward_margin")
+    assert looks_at(rule("dpo", "loss", "> rewards/margins"), "reward_margin")
+    assert looks_at(rule("all", "rewards/margins"), "reward_margin")
+    assert not looks_at(rule("nashmd", "rewards/margins"), "reward_margin")
+    assert looks_at(rule("kto", "kl"), "kl_reference_point") and not looks_at(rule("kto", "kl"), "kl")
+    assert looks_at(rule("grpo", "'rewards/*/std'"), "rewards/{name}/std")
+    assert not looks_at(rule("grpo", "'rewards/*/std'"), "rewards/{name}/mean")
+    assert looks_at(rule("sft", "eval_loss"), "loss")
+    assert looks_at(rule("all", "loss", "> 1 and step > 5"), "step")
+
+
+def test_typical_values_are_of_known_metrics_and_trainers():
+    assert len(names().typical) >= 30
+    for name, ranges in names().typical.items():
+        assert name in names().names or entries_of_derived(name), name
+        assert set(ranges) <= set(index()["trainers"]), name
+        assert all(low <= high for low, high in ranges.values()), name
+
+
+def test_typical_values_are_measured_on_healthy_trained_runs_with_even_seeds(tmp_path):
+    label = {"fault": None, "replayed": False, "seed": 0, "trainer": "dpo"}
+    records = [Record(step, 0.0, "train", {"loss": step / 100, "reward_margin": None}) for step in range(1, 101)]
+    records += [Record(1, 0.0, "eval", {"loss": 9.0}), Record(1, 0.0, "train", {"rewards/accuracy/mean": 0.5})]
+    for i, change in enumerate([{}, {"seed": 1}, {"fault": "x"}, {"replayed": True}]):
+        write_run(tmp_path / f"healthy__{i}.jsonl.gz", label | change, records)
+    found = typical_values.collect(sorted(tmp_path.iterdir()))
+    assert {name: {trainer: len(values) for trainer, values in by.items()} for name, by in found.items()} == {
+        "loss": {"dpo": 100},
+        "rewards/{name}/mean": {"dpo": 1},
+    }
+    section = typical_values.section(found)
+    assert section.endswith('typical:\n  loss: {dpo: [0.059, 0.95]}\n  "rewards/{name}/mean": {dpo: [0.5, 0.5]}\n')
+    assert yaml.safe_load(section)["typical"]["loss"] == {"dpo": [0.059, 0.95]}
+
+
+def test_typical_values_are_numbers_for_yaml():
+    section = typical_values.section(
+        {"loss": {"dpo": [3e-05], "kto": [0.0]}, "kl": {f"t{i}": [1.5] for i in range(15)}}
+    )
+    assert yaml.safe_load(section)["typical"]["loss"] == {"dpo": [3e-05, 3e-05], "kto": [0, 0]}
+    assert max(map(len, section.splitlines())) <= 119
