@@ -48,13 +48,13 @@ HEADER = (
 
 def collect(files: Iterable[Path]) -> dict[str, dict[str, list[float]]]:
     """
-    Finite values of each metric and trainer in trained runs (not in replayed logs) with an even seed: odd seeds are kept
-    for judging the rules.
+    Finite values of each metric and trainer in trained runs (not in replayed logs) with the default loss_type, whose
+    scale is not that of others, and an even seed: odd seeds are kept for judging the rules.
     """
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         label, records = read_run(file)
-        if label["fault"] or label["replayed"] or label["seed"] % 2:
+        if label["fault"] or label["replayed"] or label["seed"] % 2 or "loss_type" in label["config"]:
             continue
         for record in records:
             for name, value in record.metrics.items() if record.phase == "train" else ():

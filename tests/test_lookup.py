@@ -113,11 +113,13 @@ def test_typical_values_are_of_known_metrics_and_trainers():
         assert all(low <= high for low, high in ranges.values()), name
 
 
-def test_typical_values_are_measured_on_healthy_trained_runs_with_even_seeds(tmp_path):
-    label = {"fault": None, "replayed": False, "seed": 0, "trainer": "dpo"}
+def test_typical_values_are_measured_on_healthy_trained_runs_with_even_seeds_and_default_loss(tmp_path):
+    label = {"fault": None, "replayed": False, "seed": 0, "trainer": "dpo", "config": {}}
     records = [Record(step, 0.0, "train", {"loss": step / 100, "reward_margin": None}) for step in range(1, 101)]
     records += [Record(1, 0.0, "eval", {"loss": 9.0}), Record(1, 0.0, "train", {"rewards/accuracy/mean": 0.5})]
-    for i, change in enumerate([{}, {"seed": 1}, {"fault": "x"}, {"replayed": True}]):
+    for i, change in enumerate(
+        [{}, {"seed": 1}, {"fault": "x"}, {"replayed": True}, {"config": {"loss_type": ["ipo"]}}]
+    ):
         write_run(tmp_path / f"healthy__{i}.jsonl.gz", label | change, records)
     found = typical_values.collect(sorted(tmp_path.iterdir()))
     assert {name: {trainer: len(values) for trainer, values in by.items()} for name, by in found.items()} == {

@@ -79,6 +79,8 @@ def check(paths: list[str]) -> tuple[list[Rule], list[str]]:
     rules, problems = read_rules(paths)
     for rule in rules:
         problems += located(rule, check_rule(rule)) + failures(rule)
+        if rule.document.get("tests") == []:
+            problems.append(rule.document.at("tests", "is empty"))
         if rule.document.path.resolve().is_relative_to(BUILTIN.resolve()):
             problems += check_entry(rule, MetricMap)
     return rules, problems + _beside_the_others(rules)
