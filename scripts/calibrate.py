@@ -25,9 +25,10 @@ from pathlib import Path
 from calibration import pages, roc, tables
 from calibration.measures import MAX_DELAY
 from calibration.public import Public, judge_folder
-from calibration.runs import HELD_OUT, TUNED, Judged, judge_all, with_causes
+from calibration.runs import HELD_OUT, TUNED, Judged, judge_all, rank, with_causes
 from failure_lab import corpus
 
+from trl_diagnostics.engine.finding import Severity
 from trl_diagnostics.engine.rule import Rule
 from trl_diagnostics.engine.rulebook import collect_rules
 
@@ -56,7 +57,8 @@ def miss(run: Judged) -> str | None:
     why = why_listed(run)
     if why is None:
         return None
-    said = " ".join(f"{one.rule}({one.severity})@{one.step}" for one in run.findings) or "nothing"
+    loud = [one for one in run.findings if rank(one) > Severity.INFO]
+    said = " ".join(f"{one.rule}({one.severity})@{one.step}" for one in loud) or "nothing"
     about = f"onset {run.onset}, expected {' or '.join(run.expected)}; " if run.fault else ""
     return f"{why:9} {run.name}__{run.seed}: {len(run.logs)} logs; {about}fired: {said}"
 

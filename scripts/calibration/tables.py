@@ -71,6 +71,11 @@ def number(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:.4g}"
 
 
+def per_1000(value: float) -> str:
+    """Warnings per 1,000 records."""
+    return NOTHING if math.isnan(value) else f"{value:.2f}"
+
+
 def counted(rate: Rate) -> str:
     """Hits of total and the share."""
     return f"{rate.hits} of {rate.total}" if rate.total else NOTHING
@@ -120,9 +125,9 @@ def _healthy_rows(held: Healthy, tuned: Healthy) -> Iterator[list[str]]:
     yield _rate_row("healthy runs that would have been stopped", str(MAX_STOPS), held.stopped, tuned.stopped)
     yield _rate_row("healthy runs with a warning", "", held.warned, tuned.warned)
     promise, (low, high) = f"<= {MAX_WARNINGS:g}", held.interval
-    texts = [f"{number(one.per_1000)} ({one.warnings} in {one.records:,})" for one in (held, tuned)]
+    texts = [f"{one.warnings} in {one.records:,} ({per_1000(one.per_1000)})" for one in (held, tuned)]
     row = ["warnings per 1,000 healthy records", promise, texts[0], f"{low:.2f}-{high:.2f}"]
-    yield [*row, number(held.by_recipe), "", texts[1]]
+    yield [*row, per_1000(held.by_recipe), "", texts[1]]
 
 
 def headline(runs: list[Judged]) -> str:
@@ -161,7 +166,7 @@ def by_healthy(runs: Iterable[Judged]) -> str:
         one = healthy(members)
         recipes = len({run.name for run in members})
         row = [name, str(recipes), str(len(members)), str(one.records), str(one.stopped.hits), str(one.warnings)]
-        rows.append([*row, f"{one.per_1000:.2f}", f"{one.by_recipe:.2f}", str(one.remarks)])
+        rows.append([*row, per_1000(one.per_1000), per_1000(one.by_recipe), str(one.remarks)])
     header = ["trainer", "recipes", "runs", "records", "stopped", "warnings", "per 1,000 records", "each recipe once"]
     return table([*header, "remarks"], rows)
 
