@@ -65,21 +65,21 @@ class History:
         if len(values) > 2 * self.size:  # trimming every `size` points keeps the cost per point constant
             del values[: -self.size]
         self.count += 1
-        self.unbroken = self.unbroken + 1 if value is not None and math.isfinite(value) else 0
+        finite = value is not None and math.isfinite(value)
+        self.unbroken = self.unbroken + 1 if finite else 0
         if past_warmup:
             self.past_warmup += 1
             if len(self.start) < self.baseline_size:
                 self.start.append(value)
         if self._cache:
             self._cache.clear()
-        for n in self.extremes:
-            self._update_extremes(n)
+        for n, pair in self.extremes.items():
+            mean = self.mean(n) if n > 1 else value if finite else None
+            if mean is not None:
+                self._widen(pair, mean)
 
-    def _update_extremes(self, n: int) -> None:
-        mean = self.last() if n == 1 else self.mean(n)
-        if mean is None:
-            return
-        pair = self.extremes[n]
+    @staticmethod
+    def _widen(pair: list[float | None], mean: float) -> None:
         if pair[0] is None:
             pair[:] = [mean, mean]
         elif mean < pair[0]:
@@ -106,7 +106,7 @@ class History:
         key, cache = (name, n), self._cache
         if key in cache:
             return cache[key]
-        window = self.window(n)
+        window = self.values[-n:] if len(self.values) >= n <= self.unbroken else self.window(n)
         result = cache[key] = STATISTICS[name](window) if window else None
         return result
 
@@ -145,8 +145,7 @@ class History:
 
     def delta(self) -> float | None:
         """Last point minus the one before."""
-        window = self.window(2)
-        return window[1] - window[0] if window and len(window) == 2 else None
+        return self.values[-1] - self.values[-2] if len(self.values) >= 2 <= self.unbroken else None
 
     def baseline(self, n: int) -> float | None:
         """Mean of the first `n` points past warm-up, once all of them were logged."""

@@ -205,6 +205,8 @@ def _all(verdicts: list[Verdict], light: int) -> Verdict:
     """
 
     def verdict() -> bool | None:
+        if verdicts[0]() is False:
+            return False
         result = True
         for i, item in enumerate(verdicts):
             one = item()
@@ -268,11 +270,14 @@ def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
     apply = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}[symbol]
 
     def value() -> float | None:
-        a, b = left(), right()
-        if a is None or b is None or (symbol == "/" and b == 0):
+        a = left()
+        if a is None or (b := right()) is None:
             return None
-        result = apply(a, b)
-        return None if math.isnan(result) else result
+        try:
+            result = apply(a, b)
+        except ZeroDivisionError:
+            return None
+        return result if result == result else None  # not NaN
 
     return value
 
