@@ -133,7 +133,7 @@ def test_a_rule_by_its_old_name(rules):
 
 @pytest.mark.parametrize("spelling", ["sampling_logp_difference", "sampling/sampling_logp_difference/mean"])
 def test_a_metric(spelling, rules, monkeypatch):
-    monkeypatch.setitem(names().typical, "sampling_logp_difference", {"grpo": [0.01, 0.02]})
+    monkeypatch.setitem(names().typical, "sampling_logp_difference", {"grpo": [0.01, 0.02], "dppo": [0, 0]})
     assert (
         explain(spelling, rules)
         == """\
@@ -143,15 +143,16 @@ sampling_logp_difference (nats per token; lower is better)
 
 Where it comes from
   sampling/sampling_logp_difference/mean (if use_vllm and
-  vllm_importance_sampling_correction): gfpo 0.24.0 to 1.7.1; gmpo since 1.7.0;
-  grpo since 0.23.0; grpowithreplaybuffer 0.24.0 to 1.13.0; minillm 0.26.0 to
-  1.14.2; papo 0.25.0 to 1.7.1
+      vllm_importance_sampling_correction): gfpo 0.24.0 to 1.7.1; gmpo since
+      1.7.0; grpo since 0.23.0; grpowithreplaybuffer 0.24.0 to 1.13.0; minillm
+      0.26.0 to 1.14.2; papo 0.25.0 to 1.7.1
 
 Rules may also call it
   sampling_logp_difference_mean
 
 Typical values (5th to 95th percentile in healthy recorded runs of small models)
   grpo: 0.01 to 0.02
+  dppo: 0
 
 Computed from it
   sampling_mismatch_sequence = sampling_logp_difference * completion_length"""

@@ -20,7 +20,8 @@ from pathlib import Path
 import demo
 import pytest
 
-from trl_diagnostics import DiagnosticsError, Engine, MetricMap, Record, collect_rules, parse_alert
+from trl_diagnostics import DiagnosticsError, Engine, MetricMap, Record, cli, collect_rules, parse_alert
+from trl_diagnostics.explain import explain
 from trl_diagnostics.metrics.checks import check_metric, check_rule
 from trl_diagnostics.sinks import console
 
@@ -56,6 +57,19 @@ def test_the_error_is_what_a_mistake_gives(tmp_path, monkeypatch):
     with pytest.raises(DiagnosticsError) as error:
         collect_rules(custom_heuristics_dir="my_rules")
     assert f"```\n{error.value}\n```" in README
+
+
+def test_the_explained_metric_is_what_the_command_says(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    name = re.search(r"^\$ trl-diagnostics explain (.+)$", README, re.MULTILINE)[1]
+    assert f"$ trl-diagnostics explain {name}\n{explain(name, collect_rules())}\n```" in README
+
+
+def test_the_commands_exist():
+    commands = re.findall(r"^\| `trl-diagnostics (.*?)` \|", README, re.MULTILINE)
+    assert len(commands) == 6
+    for command in commands:
+        cli.parser().parse_args(command.replace("[", "").replace("]", "").replace("'", "").split())
 
 
 def test_the_demo_feeds_keys_that_trl_logs():

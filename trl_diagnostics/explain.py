@@ -154,7 +154,7 @@ def explain_metric(text: str, meant: list[str], rules: list[Rule]) -> str:
     return _sections(
         title,
         {
-            "": [entry["meaning"]] if entry else list(dict.fromkeys(item["meaning"] for item in formulas)),
+            "": entry["meaning"] if entry else list(dict.fromkeys(item["meaning"] for item in formulas)),
             "In evaluation": f"'{text}' is the same quantity on the evaluation data." if evaluation else "",
             "Where it comes from": _keys(name),
             "Computed from other metrics": [_formula(item) for item in formulas],
@@ -206,7 +206,8 @@ def _aliases(entry: dict[str, Any]) -> list[str]:
 
 
 def _typical(name: str) -> list[str]:
-    return [f"{trainer}: {low:g} to {high:g}" for trainer, (low, high) in names().typical.get(name, {}).items()]
+    ranges = names().typical.get(name, {})
+    return [f"{trainer}: {low:g}" + (f" to {high:g}" if high > low else "") for trainer, (low, high) in ranges.items()]
 
 
 def _uses(name: str) -> list[str]:
@@ -230,8 +231,8 @@ def _sections(title: str, sections: dict[str, str | list[str]]) -> str:
     """A title and blocks with a heading each; empty ones are left out."""
     parts = [wrapped(title, "", "  ")]
     for heading, body in sections.items():
-        lines = [body] if isinstance(body, str) else body
-        text = "\n".join(wrapped(line, "  ", "      " if len(lines) > 1 else "  ") for line in lines if line)
+        lines, rest = ([body], "  ") if isinstance(body, str) else (body, "      ")
+        text = "\n".join(wrapped(line, "  ", rest) for line in lines if line)
         if text:
             parts.append(f"\n{heading}\n{text}" if heading else text)
     return "\n".join(parts)
