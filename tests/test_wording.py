@@ -56,6 +56,7 @@ def rule(condition, window=20):
         ("null", 1, "reward is null"),
         ("frozen", 10, "the last 10 logs of reward are one and the same number"),
         ("kl missing", 10, "kl is in none of the last 10 logs"),
+        ("kl missing for 3 steps", 1, "kl is not logged, at 3 logs in a row"),
         ("last(kl) > 0.5 and step <= 20", 20, "kl is above 0.5 and step is at most 20"),
         ("abs(last(kl)) > 0.5", 20, "the size of kl is above 0.5"),
         ("delta(kl) == 0", 20, "the change of kl from log to log is 0"),

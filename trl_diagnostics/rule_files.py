@@ -83,7 +83,7 @@ def check(paths: list[str]) -> tuple[list[Rule], list[str]]:
             problems.append(rule.document.at("tests", "is empty"))
         if rule.document.path.resolve().is_relative_to(BUILTIN.resolve()):
             problems += check_entry(rule, MetricMap)
-    return rules, problems + _beside_the_others(rules)
+    return rules, list(dict.fromkeys(problems + _beside_the_others(rules)))
 
 
 def _beside_the_others(rules: list[Rule]) -> list[str]:

@@ -149,6 +149,8 @@ def _function(node: Function, rule: Rule) -> str:
     if node.name == "trend":
         size = f", by more than {a:g}{percent}" if node.numbers else ""
         return f"the last {n} logs of {metric} {'rise' if node.direction == 'up' else 'fall'} beyond their noise{size}"
+    if node.name == "missing" and n == 1:
+        return f"{metric} is not logged"
     level = _level(node.metric, rule)
     return FUNCTIONS[node.name].format(metric=metric, n=n, level=level, a=a, b=b, percent=percent, spike=SPIKE_POINTS)
 
