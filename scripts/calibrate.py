@@ -73,7 +73,9 @@ def misses(runs: list[Judged]) -> str:
 def summary(runs: list[Judged], rules: list[Rule], logs: list[Public], half: str | None) -> str:
     """Numbers of both halves together, and by name those of one."""
     named = [run for run in runs if half in (None, run.half)]
+    missing = unwritten(runs, rules)
     parts = [
+        *([("Expected, but no rule has this name", missing)] if missing else []),
         ("All together", tables.headline(runs)),
         (f"By kind of fault, {half or 'both halves'}", tables.by_fault(named)),
         (f"By trainer, {half or 'both halves'}", tables.by_fault(named, lambda run: run.trainer, "trainer")),
@@ -81,8 +83,15 @@ def summary(runs: list[Judged], rules: list[Rule], logs: list[Public], half: str
         (f"Rules, {half or 'both halves'}", tables.by_rule(named, rules)),
     ]
     if logs:
-        parts += [("Public logs", tables.by_look(logs)), ("", tables.by_repository(logs))]
+        parts += [("Public logs", tables.by_look(logs)), ("By repository", tables.by_repository(logs))]
     return "\n\n".join(f"{title}\n\n{text}" for title, text in parts)
+
+
+def unwritten(runs: list[Judged], rules: list[Rule]) -> str:
+    """Right answers of the table that no rule has as its name, so that they can never be given."""
+    names = {rule.name for rule in rules}
+    asked = {(name, run.kind) for run in runs for name in (*run.expected, *run.symptoms) if name not in names}
+    return "\n".join(f"{name}, of {kind}" for name, kind in sorted(asked))
 
 
 def kept_public(page: Path) -> str:

@@ -279,6 +279,10 @@ def test_misses_come_with_what_fired():
     assert lines[1] == "FALSE     f__sft__0: 30 logs; onset 10, expected right; fired: right(high)@12 other(high)@20"
 
 
+def test_right_answers_that_no_rule_gives_are_told():
+    assert calibrate.unwritten([faulty(), faulty(seed=1), fine()], [rule("> 1")]) == "follows, of f"
+
+
 def test_the_page_is_written_and_found_stale(recorded, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibrate, "ROOT", tmp_path)
     monkeypatch.setattr(calibrate, "ACCURACY", tmp_path / "docs" / "accuracy.md")
