@@ -77,7 +77,7 @@ def unknown_names(rule):
 
 
 def findings_of(trainer, config, rules=RULES, **series):
-    """(point, rule name) of all findings of all rules that start while the series are played."""
+    """(point, rule name) of all findings that start while the series are played, but for those that say "normal"."""
     metric_map = MetricMap(trainer)
     engine = Engine(rules, trainer, {"logging_steps": 1, "max_steps": 10_000, **config}, metric_map)
     columns = {metric_map.canonical(name): parse_series(text, name) for name, text in series.items()}
@@ -85,7 +85,7 @@ def findings_of(trainer, config, rules=RULES, **series):
     for i in range(max(map(len, columns.values()))):
         point = {name: column[i] for name, column in columns.items() if i < len(column) and column[i] != "_"}
         findings = engine.update(Record(i + 1, float(i), "train", point))
-        found += [(i + 1, finding.rule) for finding in findings if finding.state == "started"]
+        found += [(i + 1, f.rule) for f in findings if f.state == "started" and f.severity != "info"]
     return found
 
 

@@ -191,14 +191,19 @@ RECIPES = [
         {"trainer": "sft", "expected": ("sft_not_learning",)},
         {"trainer": "dpo", "expected": ("dpo_policy_equals_reference",)},
         {"trainer": "kto", "expected": ("kto_policy_equals_reference",)},
-        {"trainer": "reward", "expected": ("reward_stuck_at_chance",)},
-        {"trainer": "grpo", "overrides": {"beta": 0.04}, "expected": ("policy_not_updated",), "steps": 80},
+        {"trainer": "reward", "expected": ("reward_stuck_at_chance", "loss_flat_from_start")},
+        {
+            "trainer": "grpo",
+            "overrides": {"beta": 0.04},
+            "expected": ("grpo_policy_equals_reference", "policy_not_updated"),
+            "steps": 80,
+        },
     ),
     *recipes(
         {
             "fault": "accumulation_unscaled",
             "cause": "a compute_loss of one's own does not divide by gradient_accumulation_steps",
-            "expected": ("sft_bad_start",),
+            "expected": ("sft_loss_unscaled", "sft_bad_start"),
             "symptoms": UNSTABLE,
             "prepare": scale_loss(lambda call: 8.0),
             "overrides": {"gradient_accumulation_steps": 8, "per_device_train_batch_size": 2},
@@ -246,8 +251,8 @@ RECIPES = [
         {
             "fault": "weight_decay_huge",
             "cause": "weight_decay 100 instead of 0.1 pulls every weight to 0",
-            "expected": ("sft_not_learning",),
-            "symptoms": ("sft_loss_above_start", *UNSTABLE),
+            "expected": ("weight_decay_dominates",),
+            "symptoms": ("sft_not_learning", "sft_loss_above_start", *UNSTABLE),
             "overrides": {"weight_decay": 100.0},
             "steps": 150,
         },

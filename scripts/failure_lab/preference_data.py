@@ -143,7 +143,7 @@ RECIPES = [
             "steps": 150,
         },
         {"trainer": "dpo", "expected": ("dpo_eval_accuracy_gap", "eval_loss_rising"), "symptoms": ("eval_train_gap",)},
-        {"trainer": "reward", "expected": ("rm_overfit", "eval_loss_rising"), "symptoms": ("eval_train_gap",)},
+        {"trainer": "reward", "expected": ("reward_eval_inverted", "reward_overfit", "eval_loss_rising"), "symptoms": ("eval_train_gap",)},
         {
             "trainer": "orpo",
             "expected": ("orpo_prefers_rejected",),
@@ -158,7 +158,7 @@ RECIPES = [
             "steps": 150,
         },
         {"trainer": "dpo", "expected": ("dpo_saturated_early",)},
-        {"trainer": "reward", "expected": ("rm_accuracy_too_good",)},
+        {"trainer": "reward", "expected": ("reward_accuracy_too_good",)},
     ),
     *recipes(
         {
@@ -171,8 +171,8 @@ RECIPES = [
                 "eval_train_gap",
                 "dpo_eval_accuracy_gap",
                 "dpo_saturated_early",
-                "rm_overfit",
-                "rm_accuracy_too_good",
+                "reward_overfit",
+                "reward_accuracy_too_good",
             ),
         },
         {"trainer": "dpo"},

@@ -97,7 +97,8 @@ def _replay(recipe: Recipe, seed: int, folder: str, callback: DiagnosticsCallbac
     import trl  # only now: the path may have changed which release it is
 
     config_class = {"grpo": trl.GRPOConfig, "sft": trl.SFTConfig}[recipe.trainer]
-    args = config_class(folder, **tiny.COMMON | recipe.arguments(seed))
+    constant = {"lr_scheduler_type": "constant"}  # as in the logs
+    args = config_class(folder, **tiny.COMMON | constant | recipe.arguments(seed))
     state, control = TrainerState(max_steps=recipe.steps, logging_steps=args.logging_steps), TrainerControl()
     callback.on_train_begin(args, state, control)
     for state.global_step, log in enumerate(recipe.replay(seed), 1):

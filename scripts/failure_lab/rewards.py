@@ -241,7 +241,7 @@ RECIPES = [
             "overrides": {"reward_funcs": long, "max_completion_length": 48, "learning_rate": 1e-3},
             "expected": ("grpo_length_explosion", "completions_rarely_end"),
             "symptoms": (*CUT, *FLAT, "entropy_explosion"),
-            "onset": 20,
+            "onset": 10,
             "steps": 150,
         },
         {"trainer": "grpo"},
