@@ -112,6 +112,7 @@ RECIPES = [
             "symptoms": (
                 "nonfinite_weights",
                 "nan_masked_as_zero_loss",
+                "reward_loss_worse_than_guessing",
                 "reward_scores_collapsed",
                 "reward_constant_output",
             ),

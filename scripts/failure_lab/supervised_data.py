@@ -19,7 +19,7 @@ import random
 import tiny
 import torch
 from datasets import Dataset
-from tiny_data import text_dataset
+from tiny_data import text_dataset, tiny_tokenizer
 
 from failure_lab.injections import change_batches
 from failure_lab.recipe import recipes
@@ -49,6 +49,14 @@ def unknown_words(seed: int) -> dict:
     """Texts of a language that the tokenizer does not know."""
     lengths = random.Random(seed).choices(range(5, 20), k=1024)
     return {"train_dataset": Dataset.from_list([{"text": " ".join(["ein"] * length)} for length in lengths])}
+
+
+def tokens_without_end(seed: int) -> dict:
+    """Token ids instead of texts, to which TRL does not append the EOS token."""
+    tokenizer = tiny_tokenizer()
+    rows = [{"input_ids": tokenizer(row["text"])["input_ids"]} for row in text_dataset(seed=seed)]
+    assert all(tokenizer.eos_token_id not in row["input_ids"] for row in rows)
+    return {"train_dataset": Dataset.from_list(rows)}
 
 
 RECIPES = [
@@ -96,10 +104,10 @@ RECIPES = [
     ),
     *recipes(
         {
-            "fault": "eos_masked",
+            "fault": "eos_missing",
             "trainer": "sft",
-            "cause": "pad_token is the EOS token, so padding's mask hides every EOS and the model never learns to stop",
-            "overrides": {"pad_token": "<eos>"},
+            "cause": "the texts were tokenised elsewhere, without EOS at their end: the model never learns to stop",
+            "build": tokens_without_end,
             "expected": ("sft_eos_not_learned_risk",),
             "steps": 100,
         },
