@@ -106,13 +106,13 @@ RECIPES = [
             "expected": (
                 "loss_divergence",
                 "loss_and_gradients_diverge",
+                "reward_loss_worse_than_guessing",
                 "reward_stuck_at_chance",
                 "nonfinite_grad_norm",
             ),
             "symptoms": (
                 "nonfinite_weights",
                 "nan_masked_as_zero_loss",
-                "reward_loss_worse_than_guessing",
                 "reward_scores_collapsed",
                 "reward_constant_output",
             ),

@@ -40,7 +40,7 @@ RECIPES = [
             "expected": ("entropy_collapse",),
             "symptoms": BROKEN,
             "overrides": {"reward_funcs": red_and_done, "learning_rate": 3e-3},
-            "onset": 20,
+            "onset": 45,  # three quarters of the entropy are gone
             "steps": 150,
         },
         {"trainer": "grpo"},
@@ -53,6 +53,8 @@ RECIPES = [
                 "trainer": "grpo",
                 "variant": loss,
                 "overrides": {"reward_funcs": red_and_done, "learning_rate": 3e-3, "loss_type": loss},
+                # the one answer that is left may be one that never ends
+                "expected": ("entropy_collapse", "completions_all_clipped"),
             }
             for loss in ("grpo", "dr_grpo", "cispo")
         ),

@@ -21,16 +21,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 
-# Right answers that are not written yet, under their names in the rule catalogue. A fault may expect them already, so
-# that calibration shows what is missing instead of hiding it.
-WANTED = frozenset(
-    """
-    cispo_clip_high dpo_eval_accuracy_gap dpo_margin_explosion dpo_saturated_early eval_loss_rising eval_train_gap
-    grpo_clip_high grpo_flat_groups_too_hard grpo_length_explosion grpo_reward_no_progress grpo_reward_scale_outlier
-    lr_off_schedule orpo_prefers_rejected ppo_policy_entropy_collapse rm_accuracy_too_good rm_overfit sft_bad_start
-    sft_eos_not_learned_risk sft_leakage_early sft_memorising simpo_chosen_collapse step_time_drift
-    """.split()
-)
+# A right answer that the logs cannot give: the recipe expects it all the same, so that calibration shows what is missing.
+WANTED = frozenset({"sft_eos_not_learned_risk"})
 FAULT_SEEDS, HEALTHY_SEEDS = 2, 8  # even: thresholds are tuned on one half and judged on the other
 
 
