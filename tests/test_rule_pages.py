@@ -168,3 +168,10 @@ def test_what_is_not_there_is_not_there():
 def test_pages_of_the_table_of_contents_exist():
     sections = [item for part in yaml.safe_load((DOCS / "_toctree.yml").read_text()) for item in part["sections"]]
     assert [item["local"] for item in sections if not (DOCS / f"{item['local']}.md").is_file()] == []
+
+
+def test_rules_that_take_the_place_of_a_dropped_one_exist():
+    text = (DOCS / "rules_not_shipped.md").read_text(encoding="utf-8")
+    reasons = re.findall(r"^\| `\w+` \|[^|]*\|(.*)\|$", text, re.MULTILINE)
+    named = {name for reason in reasons for name in re.findall(r"`(\w+)`", reason)}
+    assert named and named <= {rule.name for rule in RULES}
