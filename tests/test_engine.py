@@ -597,3 +597,9 @@ def test_seconds_per_step_comes_from_the_times_of_the_records():
 def test_completions_that_are_trained_on_twice_count_once(iterations, samples):
     config = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "logging_steps": 10, "world_size": 4}
     assert Engine([], "grpo", config | iterations).config["samples_per_log"] == samples
+
+
+def test_a_run_of_unknown_length_has_no_part_of_its_length():
+    late = rule("last(m) > 0 and step >= 0.5 * config.max_steps")
+    assert episodes([late], config={"max_steps": -1}, m=[1.0] * 9) == []
+    assert episodes([late], config={"max_steps": 8}, m=[1.0] * 9) == [("r", "started", 4)]

@@ -39,9 +39,7 @@ def _again(recipe: Recipe) -> Recipe:
     variant = "__".join(filter(None, (recipe.variant, "logging10")))
     first_log = -(-recipe.onset // 10) * 10
     overrides = {**recipe.overrides, "logging_steps": 10}
-    return replace(
-        recipe, variant=variant, onset=first_log, steps=max(STEPS, 2 * recipe.onset), overrides=overrides
-    )
+    return replace(recipe, variant=variant, onset=first_log, steps=max(STEPS, 2 * recipe.onset), overrides=overrides)
 
 
 def _named(recipes: Iterable[Recipe]) -> dict[str, Recipe]:

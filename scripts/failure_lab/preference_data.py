@@ -143,7 +143,11 @@ RECIPES = [
             "steps": 150,
         },
         {"trainer": "dpo", "expected": ("dpo_eval_accuracy_gap", "eval_loss_rising"), "symptoms": ("eval_train_gap",)},
-        {"trainer": "reward", "expected": ("reward_eval_inverted", "reward_overfit", "eval_loss_rising"), "symptoms": ("eval_train_gap",)},
+        {
+            "trainer": "reward",
+            "expected": ("reward_eval_inverted", "reward_overfit", "eval_loss_rising"),
+            "symptoms": ("eval_train_gap",),
+        },
         {
             "trainer": "orpo",
             "expected": ("orpo_prefers_rejected",),

@@ -118,7 +118,12 @@ RECIPES = [
             "fault": "sampling_greedy",
             "cause": "a temperature near 0: all answers of a group are the same",
             "overrides": {"temperature": 0.01},
-            "expected": ("sampling_nearly_greedy", "groups_all_flat", "reward_constant_so_far", "reward_variance_lost"),
+            "expected": (
+                "sampling_nearly_greedy",
+                "groups_all_flat",
+                "reward_constant_so_far",
+                "reward_variance_lost",
+            ),
             "symptoms": (*FLAT, "entropy_collapse"),
             "steps": 100,
         },

@@ -116,13 +116,17 @@ class Engine:
         node, metrics = parse_sum(item["formula"])
         inputs = tuple(self._canonical(metric) for metric in metrics)
         value = bind_sum(node, self._scope(1, lambda name: self._history(self._canonical(name))))
-        self.derived.append((item["name"], next((name for name in inputs if name not in OF_THE_RECORD), "step"), value))
+        self.derived.append(
+            (item["name"], next((name for name in inputs if name not in OF_THE_RECORD), "step"), value)
+        )
 
     def _scope(self, window: int, history) -> Scope:
         return Scope(history, self._config_number, window, lambda: self.records, lambda: self.step)
 
     def _config_number(self, name: str) -> float | None:
         value = self.config.get(name)
+        if name == "max_steps" and value == -1:  # the default: nobody said how long the run is
+            return None
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def _add_judge(self, rule: Rule, metric: str, captured: tuple[str, ...]) -> None:

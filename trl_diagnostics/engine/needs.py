@@ -60,7 +60,12 @@ def look_back(tree: Test, window: int) -> int:
     """How many points before the one at which a condition became true it may owe that to."""
     recent = [1]
     for node in walk(tree):
-        if isinstance(node, Metric) and node.metric not in OF_THE_RECORD or isinstance(node, Function) and node.name not in PLAIN:
+        if (
+            isinstance(node, Metric)
+            and node.metric not in OF_THE_RECORD
+            or isinstance(node, Function)
+            and node.name not in PLAIN
+        ):
             recent.append(window)
         if isinstance(node, Statistic) and node.name not in ("baseline", "best", "worst", "last"):
             recent.append(node.n or window)

@@ -353,7 +353,11 @@ def _check_metrics(document: Document, condition: Condition | None, check_metric
 def unknown_metrics(condition: Condition, trainers: tuple[str, ...], check_metric: CheckMetric):
     """Pairs of a metric in the condition that no trainer logs, and the problem."""
     for name in condition.metrics:
-        if name not in OF_THE_RECORD and f"`{name}`" not in condition.text and (problem := check_metric(name, trainers)):
+        if (
+            name not in OF_THE_RECORD
+            and f"`{name}`" not in condition.text
+            and (problem := check_metric(name, trainers))
+        ):
             yield name, problem
 
 
