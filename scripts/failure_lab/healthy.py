@@ -210,6 +210,13 @@ RECIPES = [
         *({"trainer": kind} for kind in ("orpo", "cpo", "gkd", "rloo", "online_dpo", "distillation")),
     ),
     *recipes(
+        {**AWKWARD, "variant": "default_lr_logging10", "cause": SLOW, "steps": 600},
+        *(
+            {"trainer": kind, "overrides": {"logging_steps": 10, "learning_rate": DEFAULT_LR[kind]}}
+            for kind in ("dpo", "kto", "reward")
+        ),
+    ),
+    *recipes(
         {**AWKWARD, "variant": "bf16", "cause": "bfloat16 autocast", "overrides": {"bf16": True}, "steps": 150},
         *({"trainer": kind} for kind in ("sft", "dpo", "reward")),
     ),
