@@ -79,7 +79,8 @@ def importance_sampling() -> None:
     are fed to the callback exactly as TRL 1.16 logs them.
     """
     title("4. GRPO with vLLM: the importance sampling ratio falls from 1.0 to 0.1 (replayed: vLLM needs a GPU)")
-    args = GRPOConfig(str(FOLDER / "importance_sampling"), use_vllm=True, use_cpu=True, bf16=False, report_to="none")
+    here = {"use_cpu": True, "bf16": False, "report_to": "none"}
+    args = GRPOConfig(str(FOLDER / "importance_sampling"), use_vllm=True, lr_scheduler_type="constant", **here)
     state, control, callback = TrainerState(max_steps=200, logging_steps=1), TrainerControl(), DiagnosticsCallback()
     callback.on_train_begin(args, state, control)
     for state.global_step in range(1, 141):
@@ -98,9 +99,10 @@ def grpo_logs(step: int, ratio: float) -> dict[str, float]:
         "num_tokens": 2048.0 * step,
         "completions/mean_length": 120 + 100 * wave,
         "completions/clipped_ratio": 0.05,
-        "rewards/accuracy/mean": 0.5 + wave,
+        "step_time": 4 + wave,
+        "rewards/accuracy/mean": 0.4 + step / 500 + wave,
         "rewards/accuracy/std": 0.4 + wave,
-        "reward": 0.5 + wave,
+        "reward": 0.4 + step / 500 + wave,
         "reward_std": 0.4 + wave,
         "frac_reward_zero_std": 0.1,
         "sampling/sampling_logp_difference/mean": 0.012 + wave / 10,

@@ -127,17 +127,45 @@ def test_summary():
         "  3. [HIGH] follows  step 61 to the end\n"
         "       KL is high.\n"
         "       Follows nonfinite_loss.\n"
-        "  Rules: 1 active, 1 warming up, 1 not applicable, 2 blind\n"
+        "  Rules: 1 active, 1 warming up, 1 not applicable, 2 blind (by name in coverage.json)\n"
         "  Blind, a metric never came: b, c\n"
         "  Too few logs: d\n"
-        "  Not applicable: e\n"
         "  Switched off after an error of its own: on_finding (KeyError: 'x')"
     )
 
 
 def test_summary_of_a_healthy_run():
     assert console.summary([], {"a": ACTIVE}, 1, {}) == (
-        "TRL diagnostics: no findings in 1 log\n  Rules: 1 active, 0 warming up, 0 not applicable, 0 blind"
+        "TRL diagnostics: no findings in 1 log\n"
+        "  Rules: 1 active, 0 warming up, 0 not applicable, 0 blind (by name in coverage.json)"
+    )
+
+
+def test_what_is_normal_is_no_finding_and_has_one_sentence():
+    late = finding("late", "low", step=50, first_step=50, message="Late.", fix="Do this.")
+    odd = finding("odd", "info", step=9, first_step=7, message="Odd is normal.", fix="Nothing.")
+    odder = finding("odder", "info", step=3, first_step=3, message="Odder is normal.")
+    assert console.summary([odd, late, odder], {}, 60, {}).splitlines()[:-1] == [
+        "TRL diagnostics: 1 low finding in 60 logs",
+        "  1. [LOW] late  step 50 to the end",
+        "       Late.",
+        "       What to do: Do this.",
+        "  Normal here, though it may look odd:",
+        "    odder (step 3): Odder is normal.",
+        "    odd (step 7): Odd is normal.",
+    ]
+    assert console.summary([odd], {}, 60, {}).startswith("TRL diagnostics: no findings in 60 logs\n  Normal here")
+
+
+def test_a_low_finding_is_short_while_training_goes_on():
+    said = console.warning(finding("late", "low", fix=FIX, reference=["https://x.org"], message="Late."))
+    assert said == "[LOW] late  step 120 (since 112)\n       Late."
+
+
+def test_many_blind_rules_are_counted():
+    coverage = {f"rule_{i}": BLIND for i in range(10)}
+    assert console.summary([], coverage, 9, {}).splitlines()[-1] == (
+        "  Blind, a metric never came: rule_0, rule_1, rule_2, rule_3, rule_4, rule_5, rule_6, rule_7 and 2 more"
     )
 
 

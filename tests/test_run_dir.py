@@ -156,3 +156,11 @@ def test_the_number_of_lines_decides_where_it_is_known(tmp_path):
     again.begin(20, {"metrics.jsonl": 2})
     assert again.lines == {"metrics.jsonl": 2}
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_coverage_is_one_object_by_rule(tmp_path):
+    files = RunDir(tmp_path / "diagnostics")
+    files.write_coverage({"a": "active", "b": "blind"})
+    files.write_coverage({"a": "active", "b": "active"})
+    assert json.loads((tmp_path / "diagnostics" / "coverage.json").read_text()) == {"a": "active", "b": "active"}
+    assert [path.name for path in (tmp_path / "diagnostics").iterdir()] == ["coverage.json"]

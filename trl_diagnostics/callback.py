@@ -304,6 +304,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         coverage = self.engine.coverage()
         said = console.summary(self.findings, coverage, self.engine.records, self.broken, self.episodes)
         console.logger.info(said)
+        self._guard("run directory", self.files.write_coverage, coverage)
         self.files.close()
 
     def _guard(self, part: str, function: Callable, *args):

@@ -270,7 +270,8 @@ class Engine:
         status = {rule.name: NOT_APPLICABLE for rule in self.not_applicable}
         for rule in self.rules:
             states = {self._coverage(judge) for judge in self.judges if judge.rule is rule}
-            unmatched = BLIND if self.seen else WARMING_UP  # a glob
+            expected = self._is_expected([self._canonical(rule.metric)])
+            unmatched = WARMING_UP if not self.seen else BLIND if expected else NOT_APPLICABLE  # a glob
             status[rule.name] = next(
                 (s for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND) if s in states), unmatched
             )
@@ -299,7 +300,8 @@ class Engine:
     def cannot_fire(self, max_steps: int, logging_steps: int) -> list[str]:
         """Names of the rules that need more logged points than the run will have."""
         points = max_steps // max(logging_steps, 1)
-        train = [rule for rule in self.rules if not rule.metric.startswith("eval_")]
+        problems = [rule for rule in self.rules if rule.severity > Severity.INFO]
+        train = [rule for rule in problems if not rule.metric.startswith("eval_")]
         return [r.name for r in train if max(r.min_steps, points_needed(r.condition.test, r.window)) > points]
 
     def open_episodes(self, holding: bool = False) -> dict[tuple[str, str], int]:

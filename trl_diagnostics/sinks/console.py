@@ -87,6 +87,8 @@ def warning(finding: Finding) -> str:
     ]
     if finding.cascade_of:  # the cause has said what to do
         return "\n".join([*lines, *_block(f"Follows {finding.cascade_of}.")])
+    if Severity[finding.severity.upper()] <= Severity.LOW:  # what to do can wait for the summary
+        return "\n".join(lines)
     if finding.fix:
         lines += _block(f"Fix: {finding.fix}")
     return "\n".join([*lines, *(f"{INDENT}Ref: {reference}" for reference in finding.reference)])
@@ -141,14 +143,16 @@ def summary(
     problems: dict[str, list[Finding]] = {}
     for finding in rank(findings):
         problems.setdefault(f"{finding.rule}|{finding.metric}", []).append(finding)
-    firsts = [same[0] for same in problems.values()]
+    firsts = [same[0] for same in problems.values() if same[0].severity != str(Severity.INFO)]
     lines = [f"TRL diagnostics: {_headline(firsts)} in {records} log{'s' * (records != 1)}"]
+    normal = {key: problems.pop(key) for key, same in [*problems.items()] if same[0].severity == str(Severity.INFO)}
     for i, (key, same) in enumerate(problems.items(), 1):
         more = (episodes or {}).get(key, len(same)) - len(same)
         steps = [_span(finding, ended) for finding in sorted(same, key=lambda finding: finding.first_step)]
         steps += [f"and {more} more times"] if more > 0 else []
         lines.append(f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {', '.join(steps)}")
         lines += _advice(same[0], why=i == 1)
+    lines += _normal_lines([same[0] for same in normal.values()])
     lines += _coverage_lines(coverage)
     lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
@@ -156,6 +160,15 @@ def summary(
 
 def _span(finding: Finding, ended: dict[tuple[str, str, int], int]) -> str:
     return f"{finding.first_step} to {ended.get((finding.rule, finding.metric, finding.first_step), 'the end')}"
+
+
+def _normal_lines(findings: list[Finding]) -> list[str]:
+    """One sentence for each thing that looks odd and is not."""
+    lines = ["  Normal here, though it may look odd:"] if findings else []
+    for finding in sorted(findings, key=lambda finding: finding.first_step):
+        said = f"{finding.rule} (step {finding.first_step}): {finding.message}"
+        lines += textwrap.wrap(" ".join(said.split()), WIDTH, initial_indent="    ", subsequent_indent=INDENT)
+    return lines
 
 
 def _advice(finding: Finding, why: bool) -> list[str]:
@@ -193,14 +206,10 @@ def _headline(problems: list[Finding]) -> str:
 def _coverage_lines(coverage: dict[str, str]) -> list[str]:
     names = {status: [name for name, s in coverage.items() if s == status] for status in set(coverage.values())}
     counts = ", ".join(f"{len(names.get(s, []))} {s}" for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND))
-    lines = [f"  Rules: {counts}"]
-    for status, text in (
-        (BLIND, "Blind, a metric never came"),
-        (WARMING_UP, "Too few logs"),
-        (NOT_APPLICABLE, "Not applicable"),
-    ):
+    lines = [f"  Rules: {counts} (by name in coverage.json)"]
+    for status, text in ((BLIND, "Blind, a metric never came"), (WARMING_UP, "Too few logs")):
         if status in names:
-            said = f"{text}: {', '.join(names[status])}"
+            said = f"{text}: {_some(names[status], 8)}"
             lines += textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="    ")
     return lines
 

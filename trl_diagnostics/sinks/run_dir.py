@@ -23,7 +23,7 @@ from typing import Any, TextIO
 from ..engine.finding import Finding, Record
 
 
-METRICS, FINDINGS = "metrics.jsonl", "findings.jsonl"
+METRICS, FINDINGS, COVERAGE = "metrics.jsonl", "findings.jsonl", "coverage.json"
 
 
 class RunDir:
@@ -92,6 +92,13 @@ class RunDir:
     def write_finding(self, finding: Finding) -> None:
         """Append one finding to `findings.jsonl`."""
         self._append(FINDINGS, finding.to_json())
+
+    def write_coverage(self, coverage: dict[str, str]) -> None:
+        """Write which rule was active, had too few logs, did not apply or was blind to `coverage.json`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        part = self.path / f"{COVERAGE}.part"
+        part.write_text(json.dumps(coverage, indent=1) + "\n", encoding="utf-8")
+        part.replace(self.path / COVERAGE)
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
         line = json.dumps(data, allow_nan=False) + "\n"
