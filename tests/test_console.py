@@ -145,7 +145,7 @@ def test_what_is_normal_is_no_finding_and_has_one_sentence():
     late = finding("late", "low", step=50, first_step=50, message="Late.", fix="Do this.")
     odd = finding("odd", "info", step=9, first_step=7, message="Odd is normal.", fix="Nothing.")
     odder = finding("odder", "info", step=3, first_step=3, message="Odder is normal.")
-    assert console.summary([odd, late, odder], {}, 60, {}).splitlines()[:-1] == [
+    assert console.summary([odder, odd, late], {}, 60, {}).splitlines()[:-1] == [
         "TRL diagnostics: 1 low finding in 60 logs",
         "  1. [LOW] late  step 50 to the end",
         "       Late.",

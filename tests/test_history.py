@@ -86,7 +86,7 @@ def test_window_statistic(points, name, function, least):
     for history, prefix in prefixes(points):
         for n in WINDOWS:
             part = window(prefix, n)
-            same(getattr(history, name)(n), function(part) if part is not None and len(part) >= least else None)
+            same(history.reader(name, n)(), function(part) if part is not None and len(part) >= least else None)
 
 
 @pytest.mark.parametrize("points", SERIES)
@@ -157,8 +157,8 @@ def test_best_and_worst(points, lower_is_better):
             parts = [window(prefix[: end + 1], n) for end in range(len(prefix))]
             means = [part.mean() for part in parts if part is not None]
             low, high = (min(means), max(means)) if means else (None, None)
-            same(history.best(n), low if lower_is_better else high)
-            same(history.worst(n), high if lower_is_better else low)
+            same(history.reader("best", n)(), low if lower_is_better else high)
+            same(history.reader("worst", n)(), high if lower_is_better else low)
 
 
 @pytest.mark.parametrize("points", SERIES)
@@ -207,19 +207,25 @@ def test_huge_numbers_raise_nothing(huge):
     history.size = 6
     for i in range(12):
         history.push(huge if i % 2 else -huge)
-    for name in ("mean", "median", "min", "max", "std", "mad", "slope"):
-        getattr(history, name)(6)
+    for name in ("mean", "median", "min", "max", "std", "mad"):
+        history.reader(name, 6)()
+    history.slope(6)
     history.extremes = {6: [None, None]}
     history.push(huge)
     json.dumps(history.state_dict(), allow_nan=False)
 
 
-STATISTICS = ("mean", "median", "std", "mad", "slope", "baseline", "best", "worst", "finite_count", "frozen")
+READ = ("mean", "median", "std", "mad", "best", "worst")
+
+
+def all_of(history):
+    methods = (history.slope, history.baseline, history.finite_count, history.frozen)
+    return [ask(n) for ask in methods for n in (5, 8)] + [history.reader(name, n)() for name in READ for n in (5, 8)]
 
 
 @pytest.mark.parametrize("points", [series(5), series(6, holes=0.6)])
 def test_state_goes_through_json_at_every_position(points):
-    whole = [[getattr(history, name)(n) for name in STATISTICS for n in (5, 8)] for history, _ in prefixes(points)]
+    whole = [all_of(history) for history, _ in prefixes(points)]
     for i, (history, _) in enumerate(prefixes(points)):
         state = json.loads(json.dumps(history.state_dict(), allow_nan=False))
         copy = History()
@@ -229,7 +235,7 @@ def test_state_goes_through_json_at_every_position(points):
         assert copy.state_dict() == history.state_dict()
         for point, expected in zip(points[i + 1 : i + 12], whole[i + 1 :], strict=False):
             copy.push(point)
-            assert [getattr(copy, name)(n) for name in STATISTICS for n in (5, 8)] == expected
+            assert all_of(copy) == expected
 
 
 def test_state_of_a_shorter_window():
@@ -240,7 +246,7 @@ def test_state_of_a_shorter_window():
     long = History()
     long.size, long.baseline_size, long.extremes = 8, 4, {2: [None, None]}
     long.load_state_dict(short.state_dict())
-    assert (long.mean(3), long.mean(8), long.baseline(2), long.baseline(4), long.best(2)) == (
+    assert (long.mean(3), long.mean(8), long.baseline(2), long.baseline(4), long.reader("best", 2)()) == (
         18.0,
         None,
         0.5,
@@ -249,5 +255,5 @@ def test_state_of_a_shorter_window():
     )
     for i in range(20, 25):
         long.push(float(i))
-    assert (long.mean(8), long.best(2)) == (20.5, 23.5)
+    assert (long.mean(8), long.reader("best", 2)()) == (20.5, 23.5)
     assert long.baseline(4) == (0 + 1 + 20 + 21) / 4  # completed with the next points

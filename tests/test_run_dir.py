@@ -164,3 +164,11 @@ def test_coverage_is_one_object_by_rule(tmp_path):
     files.write_coverage({"a": "active", "b": "active"})
     assert json.loads((tmp_path / "diagnostics" / "coverage.json").read_text()) == {"a": "active", "b": "active"}
     assert [path.name for path in (tmp_path / "diagnostics").iterdir()] == ["coverage.json"]
+
+
+def test_coverage_of_an_earlier_run_moves_with_its_records(tmp_path):
+    files = RunDir(tmp_path)
+    files.write_coverage({"a": "blind"})
+    RunDir(tmp_path).begin()
+    assert not (tmp_path / "coverage.json").exists()
+    assert json.loads((tmp_path / "attempts" / "1" / "coverage.json").read_text()) == {"a": "blind"}

@@ -183,6 +183,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _greet(self, trl_version: str | None, args: TrainingArguments, state: TrainerState) -> None:
         coverage = self.engine.coverage()
+        self._guard("run directory", self.files.write_coverage, coverage)
         console.logger.info(console.banner(self.metric_map.trainer, trl_version, coverage, str(self.files.path)))
         silent = self.engine.cannot_fire(state.max_steps, state.logging_steps)
         if silent and args.logging_strategy == "steps":
@@ -244,7 +245,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.episodes[key] += finding.state == "started"
         if self.episodes[key] <= MOST_TOLD:  # a rule that comes and goes all the time must not fill screen and memory
             self.findings.append(finding)
-            if self.enable_live_warnings and Severity[finding.severity.upper()] > Severity.INFO:
+            if self.enable_live_warnings and finding.level > Severity.INFO:
                 self._guard("live warnings", _show, finding, self.episodes[key] == MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
@@ -252,7 +253,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._stop(finding, phase, args, state)
 
     def _stops(self, finding: Finding) -> bool:
-        return finding.status == "stable" and Severity[finding.severity.upper()] >= self.stop_severity
+        return finding.status == "stable" and finding.level >= self.stop_severity
 
     def _stop(self, finding: Finding, phase: str, args: TrainingArguments, state: TrainerState) -> None:
         self.stop_because = finding
@@ -302,9 +303,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _end(self) -> None:
         coverage = self.engine.coverage()
+        self._guard("run directory", self.files.write_coverage, coverage)
         said = console.summary(self.findings, coverage, self.engine.records, self.broken, self.episodes)
         console.logger.info(said)
-        self._guard("run directory", self.files.write_coverage, coverage)
         self.files.close()
 
     def _guard(self, part: str, function: Callable, *args):

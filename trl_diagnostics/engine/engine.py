@@ -64,7 +64,7 @@ class Engine:
     ):
         self.trainer = trainer or "unknown"
         self.metric_map = metric_map
-        self.config = _with_samples_per_log({**(metric_map.defaults if metric_map else {}), **(config or {})})
+        self.config = _completed({**(metric_map.defaults if metric_map else {}), **(config or {})})
         warmup = self.config.get("warmup_steps")
         self.warmup_steps = warmup if isinstance(warmup, int | float) else 0
         family = (self.trainer, *(metric_map.bases if metric_map else ()))
@@ -125,8 +125,6 @@ class Engine:
 
     def _config_number(self, name: str) -> float | None:
         value = self.config.get(name)
-        if name == "max_steps" and value == -1:  # the default: nobody said how long the run is
-            return None
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     def _add_judge(self, rule: Rule, metric: str, captured: tuple[str, ...]) -> None:
@@ -363,11 +361,13 @@ def _causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
     return list(ordered.values())
 
 
-def _with_samples_per_log(config: dict[str, Any]) -> dict[str, Any]:
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
     """
     Add how many samples (pairs, completions) one log is the mean of: the noise of a rate depends on it. Completions that
-    are trained on several times (`num_iterations`) count once.
+    are trained on several times (`num_iterations`) count once. The default `max_steps` of -1 is no length.
     """
+    if config.get("max_steps") == -1:
+        config = {**config, "max_steps": None}
     factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")
     if not all(isinstance(config.get(name), int | float) for name in factors):
         return config

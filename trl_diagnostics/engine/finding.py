@@ -142,6 +142,11 @@ class Finding:
     status: str = "stable"
     cascade_of: str | None = None
 
+    @property
+    def level(self) -> Severity:
+        """The severity as something that can be compared."""
+        return Severity[self.severity.upper()]
+
     def to_json(self) -> dict[str, Any]:
         """The finding as a strict-JSON dictionary: one line of `findings.jsonl`."""
         return {**asdict(self), "value": json_number(self.value), "evidence": json_numbers(self.evidence)}

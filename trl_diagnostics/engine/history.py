@@ -111,33 +111,26 @@ class History:
         return result
 
     def reader(self, name: str, n: int) -> Callable[[], float | None]:
-        """A window statistic as a function without arguments: what rules ask at every point is looked up once."""
+        """
+        A statistic as a function without arguments: what rules ask at every point is looked up once.
+
+        Args:
+            name (`str`):
+                `"mean"`, `"median"`, `"min"`, `"max"`, `"std"` (sample, ddof 1) or `"mad"` (median absolute deviation
+                from the median, unscaled) of the window; `"best"` or `"worst"` `n`-point mean since the start, in the
+                metric's own direction.
+            n (`int`):
+                Number of points.
+        """
+        if name in ("best", "worst"):
+            pair, side = self.extremes.setdefault(n, [None, None]), (name == "best") != self.lower_is_better
+            return lambda: pair[side]
         key, cache, compute = (name, n), self._cache, partial(self._statistic, name, n)
         return lambda: cache[key] if key in cache else compute()
 
     def mean(self, n: int) -> float | None:
         """Mean of the window."""
         return self._statistic("mean", n)
-
-    def median(self, n: int) -> float | None:
-        """Median of the window."""
-        return self._statistic("median", n)
-
-    def min(self, n: int) -> float | None:
-        """Smallest point of the window."""
-        return self._statistic("min", n)
-
-    def max(self, n: int) -> float | None:
-        """Largest point of the window."""
-        return self._statistic("max", n)
-
-    def std(self, n: int) -> float | None:
-        """Sample standard deviation (ddof 1) of the window."""
-        return self._statistic("std", n)
-
-    def mad(self, n: int) -> float | None:
-        """Median absolute deviation from the median of the window, unscaled."""
-        return self._statistic("mad", n)
 
     def finite_count(self, n: int) -> float:
         """How many of the last `n` points are finite; known from the first point on."""
@@ -155,14 +148,6 @@ class History:
             window = _finite(self.start[:n])
             self._baselines[n] = mean(window) if window else None
         return self._baselines[n]
-
-    def best(self, n: int) -> float | None:
-        """Best `n`-point mean since the start, in the metric's own direction."""
-        return self.extremes[n][not self.lower_is_better]
-
-    def worst(self, n: int) -> float | None:
-        """Worst `n`-point mean since the start, in the metric's own direction."""
-        return self.extremes[n][self.lower_is_better]
 
     def slope(self, n: int) -> float | None:
         """Least-squares slope of the window, per logged point."""

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from .history import STATISTICS, History, mad, mean, median
+from .history import History, mad, mean, median
 from .tree import (
     AllOf,
     AnyOf,
@@ -245,12 +245,9 @@ def _statistic(node: Statistic, scope: Scope) -> Value:
         history.baseline_size = max(history.baseline_size, n)
         return partial(history.baseline, n)
     history = scope.sized(node.metric, n)
-    if node.name in ("best", "worst"):
-        pair, side = history.extremes.setdefault(n, [None, None]), (node.name == "best") != history.lower_is_better
-        return lambda: pair[side]
-    if node.name in STATISTICS:
-        return history.reader(node.name, n)
-    return partial(history.finite_count if node.name == "count" else history.slope, n)
+    if node.name in ("count", "slope"):
+        return partial(history.finite_count if node.name == "count" else history.slope, n)
+    return history.reader(node.name, n)
 
 
 def _math(name: str, argument: Value) -> Value:

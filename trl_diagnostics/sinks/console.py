@@ -87,7 +87,7 @@ def warning(finding: Finding) -> str:
     ]
     if finding.cascade_of:  # the cause has said what to do
         return "\n".join([*lines, *_block(f"Follows {finding.cascade_of}.")])
-    if Severity[finding.severity.upper()] <= Severity.LOW:  # what to do can wait for the summary
+    if finding.level <= Severity.LOW:  # what to do can wait for the summary
         return "\n".join(lines)
     if finding.fix:
         lines += _block(f"Fix: {finding.fix}")
@@ -141,18 +141,17 @@ def summary(
     findings = list(findings)
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
     problems: dict[str, list[Finding]] = {}
-    for finding in rank(findings):
+    for finding in rank(f for f in findings if f.level > Severity.INFO):
         problems.setdefault(f"{finding.rule}|{finding.metric}", []).append(finding)
-    firsts = [same[0] for same in problems.values() if same[0].severity != str(Severity.INFO)]
+    firsts = [same[0] for same in problems.values()]
     lines = [f"TRL diagnostics: {_headline(firsts)} in {records} log{'s' * (records != 1)}"]
-    normal = {key: problems.pop(key) for key, same in [*problems.items()] if same[0].severity == str(Severity.INFO)}
     for i, (key, same) in enumerate(problems.items(), 1):
         more = (episodes or {}).get(key, len(same)) - len(same)
         steps = [_span(finding, ended) for finding in sorted(same, key=lambda finding: finding.first_step)]
         steps += [f"and {more} more times"] if more > 0 else []
         lines.append(f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {', '.join(steps)}")
         lines += _advice(same[0], why=i == 1)
-    lines += _normal_lines([same[0] for same in normal.values()])
+    lines += _normal_lines(f for f in findings if f.level == Severity.INFO and f.state == "started")
     lines += _coverage_lines(coverage)
     lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
@@ -162,10 +161,13 @@ def _span(finding: Finding, ended: dict[tuple[str, str, int], int]) -> str:
     return f"{finding.first_step} to {ended.get((finding.rule, finding.metric, finding.first_step), 'the end')}"
 
 
-def _normal_lines(findings: list[Finding]) -> list[str]:
+def _normal_lines(findings: Iterable[Finding]) -> list[str]:
     """One sentence for each thing that looks odd and is not."""
-    lines = ["  Normal here, though it may look odd:"] if findings else []
-    for finding in sorted(findings, key=lambda finding: finding.first_step):
+    first: dict[str, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.rule, finding)
+    lines = ["  Normal here, though it may look odd:"] if first else []
+    for finding in first.values():
         said = f"{finding.rule} (step {finding.first_step}): {finding.message}"
         lines += textwrap.wrap(" ".join(said.split()), WIDTH, initial_indent="    ", subsequent_indent=INDENT)
     return lines
@@ -189,10 +191,9 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
     over = {(f.rule, f.metric, f.first_step) for f in findings if f.state == "resolved"}
 
     def key(finding: Finding) -> tuple:
-        severity = Severity[finding.severity.upper()]
-        minor = 0 if severity >= Severity.HIGH else 1 + Severity.HIGH - severity
+        minor = 0 if finding.level >= Severity.HIGH else 1 + Severity.HIGH - finding.level
         is_over = (finding.rule, finding.metric, finding.first_step) in over
-        return (finding.cascade_of is not None, minor, is_over, finding.first_step, -severity)
+        return (finding.cascade_of is not None, minor, is_over, finding.first_step, -finding.level)
 
     return sorted((finding for finding in findings if finding.state == "started"), key=key)
 

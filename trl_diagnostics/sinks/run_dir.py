@@ -52,7 +52,8 @@ class RunDir:
             lines (`dict[str, int]`, *optional*):
                 How many lines each file had when the checkpoint was saved. Without it the steps in the lines decide.
         """
-        found = [self.path / name for name in (METRICS, FINDINGS) if (self.path / name).exists()]
+        names = (METRICS, FINDINGS) if step > 0 else (METRICS, FINDINGS, COVERAGE)  # which is written anew anyway
+        found = [self.path / name for name in names if (self.path / name).exists()]
         late = [file for file in found if step == 0 or self._divide(file, step, lines)]
         if not late:
             return
