@@ -25,7 +25,7 @@ from pathlib import Path
 from calibration import pages, roc, tables
 from calibration.measures import MAX_DELAY
 from calibration.public import Public, judge_folder
-from calibration.runs import HELD_OUT, TUNED, Judged, judge_all, rank, with_causes
+from calibration.runs import HELD_OUT, TUNED, Judged, judge_all, with_causes
 from failure_lab import corpus
 
 from trl_diagnostics.engine.finding import Severity
@@ -57,7 +57,7 @@ def miss(run: Judged) -> str | None:
     why = why_listed(run)
     if why is None:
         return None
-    loud = [one for one in run.findings if rank(one) > Severity.INFO]
+    loud = [one for one in run.findings if one.level > Severity.INFO]
     said = " ".join(f"{one.rule}({one.severity})@{one.step}" for one in loud) or "nothing"
     about = f"onset {run.onset}, expected {' or '.join(run.expected)}; " if run.fault else ""
     return f"{why:9} {run.name}__{run.seed}: {len(run.logs)} logs; {about}fired: {said}"

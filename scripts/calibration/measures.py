@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-from calibration.runs import Judged, rank
+from calibration.runs import Judged
 from trl_diagnostics.engine.finding import Severity
 from trl_diagnostics.engine.rule import Rule
 
@@ -125,7 +125,7 @@ def _delays(runs: list[Judged]) -> dict[int, tuple[float, float, int]]:
 
 
 def _caught_by_stable(run: Judged) -> bool:
-    return any(hit.status == "stable" and rank(hit) >= Severity.MEDIUM for hit in run.hits)
+    return any(hit.status == "stable" and hit.level >= Severity.MEDIUM for hit in run.hits)
 
 
 def faults(runs: Iterable[Judged]) -> Faults:
@@ -180,7 +180,7 @@ def healthy(runs: Iterable[Judged]) -> Healthy:
         warned=rate((run, bool(run.warnings)) for run in fine),
         records=records,
         warnings=warnings,
-        remarks=sum(rank(one) == Severity.LOW for run in fine for one in run.findings),
+        remarks=sum(one.level == Severity.LOW for run in fine for one in run.findings),
         per_1000=1000 * warnings / records if records else math.nan,
         by_recipe=mean_by(lambda run: run.name, ((run, 1000 * len(run.warnings) / run.records) for run in fine)),
     )

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from calibration.foreign_logs import read_log
-from calibration.runs import rank
 from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import Finding, Severity
 from trl_diagnostics.engine.rule import Rule
@@ -51,12 +50,12 @@ class Public:
     @property
     def warned(self) -> bool:
         """Whether there is a finding of medium severity or above."""
-        return any(rank(finding) >= Severity.MEDIUM for finding in self.findings)
+        return any(finding.level >= Severity.MEDIUM for finding in self.findings)
 
     @property
     def alarmed(self) -> bool:
         """Whether there is a finding of high or critical severity."""
-        return any(rank(finding) >= Severity.HIGH for finding in self.findings)
+        return any(finding.level >= Severity.HIGH for finding in self.findings)
 
 
 def _version(stated: str | None) -> str | None:

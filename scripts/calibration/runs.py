@@ -20,8 +20,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from failure_lab import corpus, record
-from failure_lab.table import RECIPES
+from failure_lab import corpus
 
 from trl_diagnostics.engine.finding import Finding, Severity
 from trl_diagnostics.engine.rule import Rule
@@ -31,28 +30,38 @@ from trl_diagnostics.metrics.names import MetricMap
 TUNED, HELD_OUT = "tuned", "held-out"
 
 
-def rank(finding: Finding) -> Severity:
-    """Severity as something that compares."""
-    return Severity[finding.severity.upper()]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """
     A recorded run and what the rules say about it.
 
     Args:
-        name (`str`): Recipe of the run.
-        seed (`int`): Even seeds are the half that thresholds are tuned on, odd ones the half that is held out.
-        trainer (`str`): Trainer.
-        fault (`str`, *optional*): Kind of fault; `None` for a healthy run.
-        onset (`int`): Optimizer step of the first log that can show the fault.
-        expected (`tuple[str, ...]`), symptoms (`tuple[str, ...]`): Rules that are right, and rules that may join.
-        replayed (`bool`): Whether its logs were computed instead of trained.
-        logging_steps (`int`): Optimizer steps per log.
-        logs (`tuple[int, ...]`): Optimizer steps of the logs of training.
-        records (`int`): Number of all records.
-        findings (`tuple[Finding, ...]`): Findings that start, in order.
+        name (`str`):
+            Recipe of the run.
+        seed (`int`):
+            Even seeds are the half that thresholds are tuned on, odd ones the half that is held out.
+        trainer (`str`):
+            Trainer.
+        fault (`str`, *optional*):
+            Kind of fault; `None` for a healthy run.
+        onset (`int`, *optional*, defaults to `1`):
+            Optimizer step of the first log that can show the fault.
+        expected (`tuple[str, ...]`, *optional*):
+            Rules that are the right answer.
+        symptoms (`tuple[str, ...]`, *optional*):
+            Rules that may join.
+        low_only (`bool`, *optional*, defaults to `False`):
+            Whether all right answers are rules of low severity, so that no warning can be asked for.
+        replayed (`bool`, *optional*, defaults to `False`):
+            Whether its logs were computed instead of trained.
+        logging_steps (`int`, *optional*, defaults to `1`):
+            Optimizer steps per log.
+        logs (`tuple[int, ...]`, *optional*):
+            Optimizer steps of the logs of training.
+        records (`int`, *optional*, defaults to `0`):
+            Number of all records.
+        findings (`tuple[Finding, ...]`, *optional*):
+            Findings that start, in order.
     """
 
     name: str
@@ -62,6 +71,7 @@ class Judged:
     onset: int = 1
     expected: tuple[str, ...] = ()
     symptoms: tuple[str, ...] = ()
+    low_only: bool = False
     replayed: bool = False
     logging_steps: int = 1
     logs: tuple[int, ...] = ()
@@ -81,12 +91,12 @@ class Judged:
     @property
     def warnings(self) -> list[Finding]:
         """Findings of medium severity or above: what a user is warned about."""
-        return [finding for finding in self.findings if rank(finding) >= Severity.MEDIUM]
+        return [finding for finding in self.findings if finding.level >= Severity.MEDIUM]
 
     @property
     def stops(self) -> list[Finding]:
         """Findings at which `stop_on_critical=True` ends the run."""
-        return [one for one in self.findings if one.status == "stable" and rank(one) >= Severity.HIGH]
+        return [one for one in self.findings if one.status == "stable" and one.level >= Severity.HIGH]
 
     @property
     def hits(self) -> list[Finding]:
@@ -96,17 +106,24 @@ class Judged:
     @property
     def caught(self) -> bool:
         """Whether a warning names the fault."""
-        return any(rank(hit) >= Severity.MEDIUM for hit in self.hits)
+        return any(hit.level >= Severity.MEDIUM for hit in self.hits)
 
     @property
     def remarked(self) -> bool:
         """Whether only a finding of low severity names the fault."""
-        return not self.caught and any(rank(hit) == Severity.LOW for hit in self.hits)
+        return not self.caught and any(hit.level == Severity.LOW for hit in self.hits)
 
     @property
     def named_first(self) -> bool:
         """Whether the first warning names the fault."""
         return bool(self.warnings) and self.warnings[0] in self.hits
+
+    @property
+    def right_first(self) -> bool:
+        """Whether the first finding that counts names the fault. Remarks count where no warning can be asked for."""
+        least = Severity.LOW if self.low_only else Severity.MEDIUM
+        first = next((one for one in self.findings if one.level >= least), None)
+        return first in self.hits
 
     @property
     def false(self) -> list[Finding]:
@@ -117,7 +134,7 @@ class Judged:
     @property
     def delay(self) -> tuple[int, int] | None:
         """Logs and optimizer steps from the first log that can show the fault to the finding that names it."""
-        hit = next((hit for hit in self.hits if rank(hit) > Severity.INFO), None)
+        hit = next((hit for hit in self.hits if hit.level > Severity.INFO), None)
         if hit is None:
             return None
         possible = [step for step in self.logs if step >= self.onset] or [hit.step]
@@ -130,8 +147,18 @@ class Judged:
 
 def _label(label: dict[str, Any]) -> dict[str, Any]:
     """The label with the right answers as the table has them now."""
+    # only now: the recipes import torch and transformers, which takes seconds
+    from failure_lab.recipe import label_of
+    from failure_lab.table import RECIPES
+
     recipe = RECIPES.get(label["name"])
-    return label | record.label_of(recipe, label["seed"]) if recipe else label
+    return label | label_of(recipe, label["seed"]) if recipe else label
+
+
+def _low_only(expected: list[str], rules: list[Rule]) -> bool:
+    """Whether these names are of rules of low severity, all that are known."""
+    severities = [rule.severity for rule in rules if rule.name in expected]
+    return max(severities, default=Severity.MEDIUM) <= Severity.LOW
 
 
 def judge(path: Path, rules: list[Rule], only_for: set[str] | None = None) -> Judged:
@@ -139,9 +166,12 @@ def judge(path: Path, rules: list[Rule], only_for: set[str] | None = None) -> Ju
     Replay one run.
 
     Args:
-        path (`Path`): File of the run.
-        rules (`list[Rule]`): All rules that take part.
-        only_for (`set[str]`, *optional*): Names of the rules whose findings count; the others only silence them.
+        path (`Path`):
+            File of the run.
+        rules (`list[Rule]`):
+            All rules that take part.
+        only_for (`set[str]`, *optional*):
+            Names of the rules whose findings count; the others only silence them.
     """
     label, records = corpus.read_run(path)
     label = _label(label)
@@ -155,6 +185,7 @@ def judge(path: Path, rules: list[Rule], only_for: set[str] | None = None) -> Ju
         onset=label["onset"] or 1,
         expected=tuple(label["expected"]),
         symptoms=tuple(label["symptoms"]),
+        low_only=_low_only(label["expected"], rules),
         replayed=label["replayed"],
         logging_steps=label["config"].get("logging_steps", metric_map.defaults.get("logging_steps", 1)),
         logs=tuple(one.step for one in records if one.phase == "train"),

@@ -52,7 +52,7 @@ def write_run(path: Path, label: dict[str, Any], records: Iterable[Record]) -> N
         path (`Path`):
             File; it appears when it is complete.
         label (`dict`):
-            See `record.label_of`.
+            See `recipe.label_of`.
         records (`Iterable[Record]`):
             What the callback wrote.
     """

@@ -95,3 +95,18 @@ class Recipe:
 def recipes(common: Mapping[str, Any], *rows: Mapping[str, Any]) -> list[Recipe]:
     """One recipe per row; a row adds to what all have in common, or replaces it."""
     return [Recipe(**{**common, **row}) for row in rows]
+
+
+def label_of(recipe: Recipe, seed: int) -> dict:
+    """What is known before the run: the part of a label that `--relabel` writes anew."""
+    return {
+        "name": recipe.name,
+        "seed": seed,
+        "fault": recipe.fault,
+        "cause": recipe.cause,
+        "onset": recipe.onset if recipe.fault else None,
+        "expected": list(recipe.expected),
+        "symptoms": list(recipe.symptoms),
+        "variant": recipe.variant,
+        "replayed": recipe.replay is not None,
+    }

@@ -41,7 +41,7 @@ import transformers
 from transformers import TrainerControl, TrainerState
 
 from failure_lab import corpus
-from failure_lab.recipe import Recipe
+from failure_lab.recipe import Recipe, label_of
 from failure_lab.table import RECIPES, as_text
 from trl_diagnostics import DiagnosticsCallback, Record
 
@@ -62,21 +62,6 @@ class Outcome:
 def path_of(recipe: Recipe, seed: int, folder: Path) -> Path:
     """File of one run."""
     return folder / f"{recipe.name}__{seed}{corpus.SUFFIX}"
-
-
-def label_of(recipe: Recipe, seed: int) -> dict:
-    """What is known before the run: the part of a label that `--relabel` writes anew."""
-    return {
-        "name": recipe.name,
-        "seed": seed,
-        "fault": recipe.fault,
-        "cause": recipe.cause,
-        "onset": recipe.onset if recipe.fault else None,
-        "expected": list(recipe.expected),
-        "symptoms": list(recipe.symptoms),
-        "variant": recipe.variant,
-        "replayed": recipe.replay is not None,
-    }
 
 
 def _config(callback: DiagnosticsCallback) -> dict:
