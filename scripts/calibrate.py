@@ -13,11 +13,13 @@
 # limitations under the License.
 
 """
-Recorded runs, public logs and all rules go in; how often the rules are right comes out, as text and as a documentation
-page. `--misses` lists where they are wrong, on the tuned half unless told otherwise.
+Recorded runs, public logs and all rules go in; how often the rules are right comes out, as text, as pages of the
+documentation and as the numbers that `trl-diagnostics explain` shows. `--misses` lists where the rules are wrong, on
+the tuned half unless told otherwise.
 """
 
 import argparse
+import json
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,7 +27,7 @@ from pathlib import Path
 from calibration import pages, roc, tables
 from calibration.measures import MAX_DELAY
 from calibration.public import Public, judge_folder
-from calibration.runs import HELD_OUT, TUNED, Judged, judge_all, with_causes
+from calibration.runs import HELD_OUT, TUNED, Judged, files, judge_all, with_causes
 from failure_lab import corpus
 
 from trl_diagnostics.engine.finding import Severity
@@ -36,6 +38,7 @@ from trl_diagnostics.engine.rulebook import collect_rules
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs" / "source"
 ACCURACY, ROC = DOCS / "accuracy.md", DOCS / "accuracy_roc.md"
+MEASURED = ROOT / "trl_diagnostics" / "rules" / "accuracy.json"  # for `trl-diagnostics explain`
 PUBLIC = ROOT.parent / "shared" / "corpus"
 
 
@@ -43,11 +46,13 @@ def why_listed(run: Judged) -> str | None:
     """What is wrong with how a run was judged, if anything."""
     if not run.fault:
         return "ALARM" if run.warnings else None
-    if not run.caught:
-        return "LOW ONLY" if run.remarked else "MISSED"
+    if not run.delay:
+        return "MISSED"
+    if not run.caught and not run.low_only:
+        return "LOW ONLY"
     if run.false:
         return "FALSE"
-    if not run.named_first:
+    if not run.right_first:
         return "NOT FIRST"
     return "LATE" if run.delay[0] > MAX_DELAY else None
 
@@ -77,6 +82,7 @@ def summary(runs: list[Judged], rules: list[Rule], logs: list[Public], half: str
     parts = [
         *([("Expected, but no rule has this name", missing)] if missing else []),
         ("All together", tables.headline(runs)),
+        ("Named within so many logs from the first that can show the fault", tables.by_logs(runs)),
         (f"By kind of fault, {half or 'both halves'}", tables.by_fault(named)),
         (f"By trainer, {half or 'both halves'}", tables.by_fault(named, lambda run: run.trainer, "trainer")),
         (f"Healthy runs, {half or 'both halves'}", tables.by_healthy(named)),
@@ -100,16 +106,26 @@ def kept_public(page: Path) -> str:
     return text[text.index(pages.PUBLIC) :] if pages.PUBLIC in text else pages.NO_PUBLIC
 
 
-def settle(page: Path, text: str, write: bool) -> bool:
-    """Write a page, or say whether it is as it would be written."""
+def settle(page: Path, text: str, write: bool, but: str = "") -> bool:
+    """Write a file, or say whether it is as it would be written; `but` names what of it could not be judged."""
     if write:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text, encoding="utf-8")
-        print(f"wrote {page.relative_to(ROOT)}")
+        print(f"wrote {page.relative_to(ROOT)}{but}")
         return True
     fresh = page.exists() and page.read_text(encoding="utf-8") == text
-    print(f"{page.relative_to(ROOT)} is {'up to date' if fresh else 'stale: run make calibrate'}")
+    print(f"{page.relative_to(ROOT)} is {f'up to date{but}' if fresh else 'stale: run make calibrate'}")
     return fresh
+
+
+def settle_accuracy(runs: list[Judged], rules: list[Rule], arguments: argparse.Namespace, logs: list[Public]) -> bool:
+    """The same for the page about accuracy and for the numbers of the package."""
+    held = [run for run in runs if run.half == HELD_OUT]
+    public = pages.public_section(logs) if logs else kept_public(ACCURACY)
+    but = "" if logs else f", but not verified is what it says about public logs: none in {arguments.corpus}"
+    numbers = json.dumps(tables.measured(held, rules), indent=1) + "\n"
+    page = settle(ACCURACY, pages.accuracy_page(runs, rules, public), arguments.write, but)
+    return settle(MEASURED, numbers, arguments.write) and page
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -121,8 +137,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--half", choices=(TUNED, HELD_OUT, "both"), default=TUNED, help="half that is shown by name")
     parser.add_argument("--misses", action="store_true", help="list the runs that are judged wrongly, and stop")
     parser.add_argument("--roc", action="store_true", help="judge tuned rules with other numbers too")
-    parser.add_argument("--write", action="store_true", help="write the pages of the documentation")
-    parser.add_argument("--check", action="store_true", help="fail if the pages are not what would be written")
+    parser.add_argument("--write", action="store_true", help="write the documentation page and accuracy.json")
+    parser.add_argument("--check", action="store_true", help="fail if these are not what would be written")
     arguments = parser.parse_args(argv)
     if (arguments.write or arguments.check) and (arguments.only, arguments.rules) != ("*", "*"):
         parser.error("a page is about all runs and all rules: leave --only and --rules away")
@@ -136,25 +152,25 @@ def show_roc(curves: dict, half: str | None) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Do what the command line says; 1 if a page is stale or there are no runs."""
+    """Do what the command line says; 1 if a file is stale or there are no runs."""
     arguments = _arguments(argv)
     half = None if arguments.half == "both" else arguments.half
+    if not files(arguments.runs, arguments.only, half if arguments.misses else None):
+        named = "" if arguments.only == "*" else f" named {arguments.only}"
+        print(f"no runs{named} in {arguments.runs}: record them with `make lab`")
+        return 1
     rules = collect_rules()
     chosen = {rule.name for rule in rules if fnmatchcase(rule.name, arguments.rules)}
     mine, needed = [rule for rule in rules if rule.name in chosen], with_causes(rules, chosen)
+    if arguments.roc:
+        return _roc(arguments, mine, needed, half)
     if arguments.misses:
         print(misses(list(judge_all(arguments.runs, needed, arguments.only, half, chosen))))
         return 0
-    if arguments.roc:
-        return _roc(arguments, mine, needed, half)
     runs = list(judge_all(arguments.runs, needed, arguments.only, None, chosen))
-    if not runs:
-        print(f"no runs in {arguments.runs}: record them with `make lab`")
-        return 1
     logs = judge_folder(arguments.corpus, needed) if arguments.corpus.is_dir() else []
     if arguments.write or arguments.check:
-        public = pages.public_section(logs) if logs else kept_public(ACCURACY)
-        return int(not settle(ACCURACY, pages.accuracy_page(runs, mine, public), arguments.write))
+        return int(not settle_accuracy(runs, mine, arguments, logs))
     print(summary(runs, mine, logs, half))
     return 0
 

@@ -12,20 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibration: its arithmetic on runs made by hand, what it reads of foreign logs, how it varies a rule, what it writes."""
+"""Calibration: arithmetic on runs made by hand, foreign logs, how a rule is varied, what is written."""
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import calibrate
 import pytest
 from calibration import roc
 from calibration.foreign_logs import read_log
-from calibration.measures import faults, healthy, never_caught, of_rule, wilson
+from calibration.measures import faults, healthy, named_within, never_named, of_rule, wilson
 from calibration.public import judge_folder
 from calibration.runs import HELD_OUT, TUNED, Judged, files, judge_all, with_causes
-from calibration.tables import table
+from calibration.tables import by_logs, measured, table
 from failure_lab import corpus
 from scipy.stats import binomtest
 
@@ -50,8 +52,8 @@ def fine(*findings: Finding, **fields) -> Judged:
     return Judged(**common | {"findings": findings} | fields)
 
 
-def rule(condition: str, metric: str = "loss", **fields) -> Rule:
-    return Rule("right", ("sft",), metric, parse_condition(condition), Severity.HIGH, "m", **fields)
+def rule(condition: str, metric: str = "loss", severity: Severity = Severity.HIGH, **fields) -> Rule:
+    return Rule("right", ("sft",), metric, parse_condition(condition), severity, "m", **fields)
 
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 7), (7, 7), (1, 2), (95, 100), (388, 388), (3, 1000)])
@@ -86,6 +88,23 @@ def test_a_faulty_run_is_judged(findings, caught, remarked, named_first, false, 
     assert run.delay == delay
 
 
+@pytest.mark.parametrize(
+    ("findings", "a_warning_can_be_asked_for", "only_a_remark_can"),
+    [
+        ([], False, False),
+        ([said("right", 12, "low")], False, True),
+        ([said("follows", 11, "low"), said("right", 12, "low")], False, False),
+        ([said("follows", 11, "info"), said("right", 12, "low")], False, True),
+        ([said("right", 12, "low"), said("follows", 13)], False, True),
+        ([said("follows", 11, "low"), said("right", 12)], True, False),
+        ([said("right", 9, "low"), said("right", 12, "low")], False, False),  # before the fault nothing is wrong
+    ],
+)
+def test_what_counts_as_right_first(findings, a_warning_can_be_asked_for, only_a_remark_can):
+    assert faulty(*findings).right_first == a_warning_can_be_asked_for
+    assert faulty(*findings, low_only=True).right_first == only_a_remark_can
+
+
 def test_the_delay_counts_logs_and_steps_from_the_first_log_that_can_show_the_fault():
     run = faulty(said("right", 40), onset=11, logging_steps=10, logs=(10, 20, 30, 40, 50))
     assert run.delay == (2, 20)
@@ -104,10 +123,41 @@ def test_faulty_runs_are_summed_up():
     assert one.caught.raw == 0.75
     assert one.caught.by_recipe == pytest.approx(2 / 3)  # f__sft 1, f__dpo 1, g__sft 0
     assert one.caught.by_kind == 0.5  # f 1, g 0
-    assert (one.by_stable.hits, one.noticed.hits, one.named_first.hits, one.misled.hits) == (2, 4, 2, 1)
+    assert (one.by_stable.hits, one.noticed.hits, one.misled.hits) == (2, 4, 1)
+    assert (one.right_first.hits, one.named_first.hits) == (2, 2)
+    assert faults([replace(run, low_only=True) for run in runs]).right_first.hits == 3
     assert one.delays == {1: (0.0, 0.0, 3), 10: (2.0, 20.0, 1)}
     assert (one.delay, one.false) == (1.0, 1)
-    assert never_caught(runs) == ["g"]
+    assert never_named([*runs, faulty(said("right", 5), fault="h"), faulty(said("right", 10, "info"), fault="i")]) == [
+        "h",
+        "i",
+    ]
+
+
+def test_the_first_log_that_can_show_the_fault_is_log_1():
+    runs = [faulty(said("right", step)) for step in (10, 11, 12, 13, 30)] + [faulty(said("other", 10)), fine()]
+    assert [named_within(runs, logs).hits for logs in (1, 2, 3, 10, 20, 21, math.inf)] == [1, 2, 3, 4, 4, 5, 5]
+    assert named_within(runs, 1).total == 6
+
+
+def test_a_table_says_how_soon():
+    late = {"logging_steps": 10, "seed": 1, "onset": 1, "logs": tuple(range(10, 301, 10))}
+    runs = [faulty(said("right", 11)), faulty()]
+    runs += [faulty(said("right", step, "low"), **late) for step in (10, 30, 120)] + [faulty(**late)]
+    header, _, *rows = [line.strip("| ").split(" | ") for line in by_logs(runs).splitlines()]
+    assert [cell.strip() for cell in header[3:]] == [
+        "within 1 log",
+        "within 3 logs",
+        "within 10 logs",
+        "later",
+        "never",
+    ]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["1", "held-out", "0", "-", "-", "-", "-", "-"],
+        ["1", "tuned", "2", "0.0 %", "50.0 %", "50.0 %", "0.0 %", "50.0 %"],
+        ["10", "held-out", "4", "25.0 %", "50.0 %", "50.0 %", "25.0 %", "25.0 %"],
+        ["10", "tuned", "0", "-", "-", "-", "-", "-"],
+    ]
 
 
 def test_each_recipe_counts_once():
@@ -144,6 +194,14 @@ def test_a_rule_is_summed_up():
     assert (one.precision.hits, one.precision.total) == (3, 5)
     assert (one.recall.hits, one.recall.total) == (1, 3)
     assert one.healthy == 1
+
+
+def test_explain_shows_what_the_table_says_of_a_rule():
+    runs = [faulty(said("right", 12)), faulty(), fine(said("right", 3))]
+    numbers = {"right when it fired": "1 of 2", "fired when expected": "1 of 2", "healthy runs": "1"}
+    assert measured(runs, [rule("> 1")]) == {"right": numbers}
+    assert measured(runs, [rule("> 1", severity=Severity.INFO)])["right"]["right when it fired"] == "-"
+    assert measured([fine()], [rule("> 1")]) == {}
 
 
 def test_no_runs_have_no_rate():
@@ -242,6 +300,29 @@ def test_a_run_is_replayed(recorded):
     ]
 
 
+@pytest.mark.parametrize(
+    ("severities", "low_only"), [(("LOW", "LOW"), True), (("LOW", "MEDIUM"), False), (("LOW",), True), ((), False)]
+)
+def test_a_warning_can_be_asked_for_unless_all_right_answers_are_low(recorded, severities, low_only):
+    names = ("lr_zero", "loss_divergence")
+    rules = [
+        replace(rule("> 9"), name=name, severity=Severity[one]) for name, one in zip(names, severities, strict=False)
+    ]
+    found, healthy_run, _ = judge_all(recorded, rules, half=TUNED)
+    assert (found.low_only, healthy_run.low_only) == (low_only, False)
+
+
+def test_what_is_not_needed_is_not_imported():
+    command = (
+        "import sys, calibrate; sys.exit(sorted({'torch', 'transformers', 'datasets', 'trl'} & sys.modules.keys()))"
+    )
+    scripts = calibrate.ROOT / "scripts"
+    assert (
+        subprocess.run([sys.executable, "-c", command], cwd=scripts, capture_output=True, check=False).stderr
+        == b"[]\n"
+    )
+
+
 def test_only_chosen_rules_count_and_their_causes_come_along(recorded):
     rules = collect_rules()
     names = {one.name for one in with_causes(rules, {"lr_zero_late"})}
@@ -270,6 +351,7 @@ def test_misses_come_with_what_fired():
         faulty(said("right", 12), said("other", 20)),
         faulty(said("follows", 11), said("right", 12)),
         faulty(said("right", 12, "low")),
+        faulty(said("right", 12, "low"), low_only=True),
         fine(said("other", 3)),
         fine(said("other", 3, "low")),
         faulty(said("right", 12)),
@@ -283,24 +365,50 @@ def test_right_answers_that_no_rule_gives_are_told():
     assert calibrate.unwritten([faulty(), faulty(seed=1), fine()], [rule("> 1")]) == "follows, of f"
 
 
-def test_the_page_is_written_and_found_stale(recorded, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """What is written goes to a folder of the test."""
     monkeypatch.setattr(calibrate, "ROOT", tmp_path)
     monkeypatch.setattr(calibrate, "ACCURACY", tmp_path / "docs" / "accuracy.md")
+    monkeypatch.setattr(calibrate, "MEASURED", tmp_path / "rules" / "accuracy.json")
+    monkeypatch.setattr(calibrate, "ROC", tmp_path / "docs" / "accuracy_roc.md")
+
+
+def test_page_and_numbers_are_written_and_found_stale(recorded, elsewhere, capsys):
     arguments = ["--runs", str(recorded), "--corpus", str(recorded / "none")]
     assert calibrate.main([*arguments, "--check"]) == 1
     assert calibrate.main([*arguments, "--write"]) == 0
     assert calibrate.main([*arguments, "--check"]) == 0
     text = calibrate.ACCURACY.read_text()
     assert "The held-out half has 2 faulty runs of 2 kinds and 1 healthy runs with 8 records." in text
-    assert "Not caught in any run, of either half: `hidden`." in text
+    assert "Not named in any run, of either half: `hidden`." in text
+    assert max(map(len, text.partition("## Summary")[0].splitlines())) <= 119
+    assert json.loads(calibrate.MEASURED.read_text())["lr_zero"] == {
+        "right when it fired": "1 of 1",
+        "fired when expected": "1 of 2",
+        "healthy runs": "0",
+    }
     (recorded / "hidden__made_up__1.jsonl.gz").unlink()
     assert calibrate.main([*arguments, "--check"]) == 1
+    unseen = f", but not verified is what it says about public logs: none in {recorded / 'none'}"
     assert capsys.readouterr().out.splitlines() == [
         "docs/accuracy.md is stale: run make calibrate",
-        "wrote docs/accuracy.md",
-        "docs/accuracy.md is up to date",
+        "rules/accuracy.json is stale: run make calibrate",
+        f"wrote docs/accuracy.md{unseen}",
+        "wrote rules/accuracy.json",
+        f"docs/accuracy.md is up to date{unseen}",
+        "rules/accuracy.json is up to date",
         "docs/accuracy.md is stale: run make calibrate",
+        "rules/accuracy.json is stale: run make calibrate",
     ]
+
+
+@pytest.mark.parametrize("written", ["ACCURACY", "MEASURED"])
+def test_one_stale_file_is_enough_to_fail(recorded, elsewhere, written):
+    arguments = ["--runs", str(recorded), "--corpus", str(recorded / "none")]
+    calibrate.main([*arguments, "--write"])
+    getattr(calibrate, written).write_text("# old")
+    assert calibrate.main([*arguments, "--check"]) == 1
 
 
 def test_what_the_page_says_about_public_logs_stays_where_there_are_none(tmp_path):
@@ -310,18 +418,42 @@ def test_what_the_page_says_about_public_logs_stays_where_there_are_none(tmp_pat
     assert calibrate.kept_public(page) == "## Public logs\n\n12 logs\n"
 
 
-def test_the_page_of_curves_is_written(recorded, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrate, "ROOT", tmp_path)
-    monkeypatch.setattr(calibrate, "ROC", tmp_path / "accuracy_roc.md")
+def test_what_the_page_says_about_public_logs_is_verified_where_there_are_some(recorded, elsewhere, capsys):
+    public = recorded / "public"
+    public.mkdir()
+    (public / "a.json").write_text(json.dumps([{"step": step, "loss": 2.0} for step in range(1, 9)]))
+    row = {"id": "a", "repo": "some/one", "trainer": "sft", "looks": "healthy", "documented": None}
+    (public / "index.jsonl").write_text(json.dumps(row | {"file": "a.json", "trl_version": None}))
+    arguments = ["--runs", str(recorded), "--corpus"]
+    calibrate.main([*arguments, str(public), "--write"])
+    assert calibrate.main([*arguments, str(public), "--check"]) == 0
+    assert "not verified" not in capsys.readouterr().out
+    assert calibrate.main([*arguments, str(recorded / "none"), "--check"]) == 0
+    assert "not verified" in capsys.readouterr().out
+    (public / "index.jsonl").write_text(json.dumps(row | {"file": "a.json", "trl_version": None, "looks": "unsure"}))
+    assert calibrate.main([*arguments, str(public), "--check"]) == 1
+
+
+def test_public_logs_are_looked_for_beside_the_repository():
+    assert calibrate.PUBLIC == calibrate.ROOT.parent / "shared" / "corpus"
+
+
+def test_the_page_of_curves_is_written(recorded, elsewhere):
     assert calibrate.main(["--runs", str(recorded), "--roc", "--write"]) == 0
     text = calibrate.ROC.read_text()
     assert "## loss_divergence" in text and "3 (chosen)" in text
     assert "## lr_zero\n" not in text
 
 
-def test_no_runs_are_told(tmp_path, capsys):
-    assert calibrate.main(["--runs", str(tmp_path), "--corpus", str(tmp_path / "none")]) == 1
+@pytest.mark.parametrize("flags", [[], ["--misses"], ["--roc"], ["--check"], ["--roc", "--check"]])
+def test_no_runs_are_told(tmp_path, capsys, flags):
+    assert calibrate.main(["--runs", str(tmp_path), "--corpus", str(tmp_path / "none"), *flags]) == 1
     assert capsys.readouterr().out == f"no runs in {tmp_path}: record them with `make lab`\n"
+
+
+def test_no_runs_of_a_name_are_told(recorded, capsys):
+    assert calibrate.main(["--runs", str(recorded), "--only", "gone*"]) == 1
+    assert capsys.readouterr().out == f"no runs named gone* in {recorded}: record them with `make lab`\n"
 
 
 def test_a_page_is_about_all_rules(capsys):

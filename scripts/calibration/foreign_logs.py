@@ -38,8 +38,10 @@ class Log:
     What a file holds.
 
     Args:
-        rows (`list`): Optimizer step and raw metrics of each record, in order.
-        max_steps (`int`, *optional*): Planned length of the run, where the file says it.
+        rows (`list`):
+            Optimizer step and raw metrics of each record, in order.
+        max_steps (`int`, *optional*):
+            Planned length of the run, where the file says it.
     """
 
     rows: list[tuple[int, dict[str, float | None]]]
@@ -78,7 +80,8 @@ def read_log(path: Path) -> Log:
     Read a file.
 
     Args:
-        path (`Path`): `.csv` with a header, or JSON with a list of logs somewhere in it.
+        path (`Path`):
+            `.csv` with a header, or JSON with a list of logs somewhere in it.
 
     Raises:
         `ValueError`: if there is no log in it.

@@ -16,11 +16,21 @@
 
 from textwrap import fill
 
-from calibration.measures import healthy, never_caught
+from calibration.measures import healthy, never_named
 from calibration.public import Public
 from calibration.roc import Point, decisive
 from calibration.runs import HELD_OUT, Judged
-from calibration.tables import UNBROKEN, by_fault, by_healthy, by_look, by_repository, by_rule, headline, of_curve
+from calibration.tables import (
+    UNBROKEN,
+    by_fault,
+    by_healthy,
+    by_logs,
+    by_look,
+    by_repository,
+    by_rule,
+    headline,
+    of_curve,
+)
 from trl_diagnostics.engine.rule import Rule
 
 
@@ -30,42 +40,56 @@ NO_PUBLIC = f"{PUBLIC}\n\nNone were at hand when this page was made.\n"
 
 METHOD = """# Accuracy
 
-How often the built-in rules are right, measured and not estimated. Each number comes from replaying recorded runs through
-the engine that judges live runs, record by record, with every built-in rule switched on.
+How often the built-in rules are right, measured and not estimated. Each number comes from replaying recorded runs
+through the engine that judges live runs, record by record, with every built-in rule switched on.
 
-- **Where the runs come from.** Tiny models were really trained with TRL's own trainers, with one thing broken on purpose
-  or nothing at all. Faults that need vLLM, several GPUs or a rare accident are replayed: their logs are computed, and the
-  label of the run says so ({replayed} of {faulty} faulty runs). `scripts/failure_lab` has the recipe of every run.
-- **Two halves.** Thresholds were tuned on runs with even seeds. Every number below is of runs with odd seeds, which
-  nobody looked at while writing rules, unless it says "tuned half".
-- **What counts.** A warning is a finding of medium severity or above. A fault is *caught* when a warning names it, which
-  means that one of the rules that the recipe expects speaks at the first log that can show the fault or later; *low
-  only* means that nothing above low severity did. It is *named first* when that is the first warning of the run. Any
-  other warning in the run is *false*, unless the recipe lists it as a symptom.
-- **Delay** is counted in logs from the first one that can show the fault, which is 0, and in optimizer steps. It is the
-  median over the runs in which the fault is named.
-- **Weights.** *Each recipe once* gives a recipe with many seeds the weight of one run, *each kind once* does so for a kind
-  of fault that has many recipes. Intervals are Wilson's 95 % intervals of the unweighted numbers; runs of one recipe
-  resemble each other, so the true uncertainty is larger.
+- **Where the runs come from.** Tiny models were really trained with TRL's own trainers, with one thing broken on
+  purpose or nothing at all. Faults that need vLLM, several GPUs or a rare accident are replayed: their logs are
+  computed, and the label of the run says so ({replayed} of {faulty} faulty runs). `scripts/failure_lab` has the recipe
+  of every run.
+- **Two halves.** Thresholds were tuned on runs with even seeds. Those with odd seeds are held out; every number below
+  is of them, unless it says "tuned half".
+- **Named, caught.** A warning is a finding of medium severity or above, a remark is one of low severity. A fault is
+  *named* when one of the rules that the recipe expects gives a warning or a remark, at the first log that can show the
+  fault or later. It is *caught* when a warning does so, and *low only* when only a remark does.
+- **Right first.** The first warning of the run names the fault. Some faults deserve no warning: all rules that the
+  recipe expects are of low severity. There the first finding, warning or remark, has to name the fault. *First
+  warning* is the strict way of counting: warnings only, so that such a fault is never right.
+- The rates are of all faulty runs. The promises are about "named" and "right first"; the rows that say "strictly" show
+  how much of that is owed to remarks.
+- Any other warning in a faulty run is *false*, unless the recipe lists it as a symptom.
+- **Delay** is counted in logs from the first one that can show the fault, which is 0, and in optimizer steps. It is
+  the median over the runs in which the fault is named.
+- **Weights.** *Each recipe once* gives a recipe with many seeds the weight of one run, *each kind once* does so for a
+  kind of fault that has many recipes. Intervals are Wilson's 95 % intervals of the unweighted numbers; runs of one
+  recipe resemble each other, so the true uncertainty is larger.
 - A **stop** is a finding at which `stop_on_critical=True` ends the run: a stable rule of high or critical severity.
 """
 
 LIMITS = """## What this does not cover
 
-- Models of two layers and 32 hidden units, trained for a minute at most on made-up text. Faults keep their mechanism at that size, but
-  large models are less noisy, learn more slowly and fail in ways that a small one cannot. The public logs below are a
-  first check of that.
+- Models of two layers and 32 hidden units, trained for a minute at most on made-up text. Faults keep their mechanism
+  at that size, but large models are less noisy, learn more slowly and fail in ways that a small one cannot. The public
+  logs below are a first check of that.
 - One process, without real vLLM and DeepSpeed: what only shows there is replayed or missing.
-- Faults that nobody thought of. The rates are over the kinds that the failure lab knows, not over what happens in practice.
+- Faults that nobody thought of. The rates are over the kinds that the failure lab knows, not over what happens in
+  practice.
 - A label is a judgement too: which rule is the right answer, and from which step on a log can show it.
+"""
+
+LOGS = """## How soon
+
+In how many logs the fault is named, counted from the first one that can show it, which is log 1. With `logging_steps`
+10, TRL's default, each log can cost minutes.
+
 """
 
 
 def _never(runs: list[Judged]) -> str:
-    kinds = never_caught(runs)
+    kinds = never_named(runs)
     if not kinds:
-        return "Each kind of fault was caught in some run."
-    return fill(f"Not caught in any run, of either half: {', '.join(f'`{kind}`' for kind in kinds)}.", 119, **UNBROKEN)
+        return "Each kind of fault was named in some run."
+    return fill(f"Not named in any run, of either half: {', '.join(f'`{kind}`' for kind in kinds)}.", 119, **UNBROKEN)
 
 
 def public_section(logs: list[Public]) -> str:
@@ -73,10 +97,10 @@ def public_section(logs: list[Public]) -> str:
     read, documented = sum(log.records > 0 for log in logs), [log for log in logs if log.documented]
     text = (
         f"{len(logs)} logs of runs that other people published with a licence, of {len({log.repo for log in logs})} "
-        f"repositories; {read} could be read and judged. They are no part of this project. One reader of the numbers said "
-        f"how each looks, so this is a reading and no proof; of {len(documented)} logs the authors say themselves that the "
-        f"run broke, and {sum(log.warned for log in documented)} of these get a warning. Nearly all training arguments "
-        f"are unknown, so the rules see TRL's defaults."
+        f"repositories; {read} could be read and judged. They are no part of this project. One reader of the numbers "
+        f"said how each looks, so this is a reading and no proof; of {len(documented)} logs the authors say "
+        f"themselves that the run broke, and {sum(log.warned for log in documented)} of these get a warning. Nearly all "
+        f"training arguments are unknown, so the rules see TRL's defaults."
     )
     return f"{PUBLIC}\n\n{fill(text, 119, **UNBROKEN)}\n\n{by_look(logs)}\n\n{by_repository(logs)}\n"
 
@@ -86,15 +110,15 @@ def accuracy_page(runs: list[Judged], rules: list[Rule], public: str) -> str:
     held = [run for run in runs if run.half == HELD_OUT]
     faulty = [run for run in held if run.fault]
     fine = healthy(held)
-    counts = (
-        f"{len(faulty)} faulty runs of {len({run.kind for run in faulty})} kinds and {fine.stopped.total} healthy runs"
-    )
+    kinds = len({run.kind for run in faulty})
+    counts = f"{len(faulty)} faulty runs of {kinds} kinds and {fine.stopped.total} healthy runs"
     method = METHOD.format(replayed=sum(run.replayed for run in faulty), faulty=len(faulty))
     return "\n".join(
         [
             f"{GENERATED}\n\n{method}",
             f"## Summary\n\nThe held-out half has {counts} with {fine.records:,} records.\n\n{headline(runs)}\n",
-            f"{LIMITS}",
+            f"{LOGS}{by_logs(runs)}\n",
+            LIMITS,
             f"{_never(runs)}\n",
             f"## By kind of fault\n\n{by_fault(held)}\n",
             f"## By trainer\n\n{by_fault(held, lambda run: run.trainer, 'trainer')}\n",
@@ -108,24 +132,24 @@ def accuracy_page(runs: list[Judged], rules: list[Rule], public: str) -> str:
 _RULES = """## By rule
 
 *Right when it fired*: of the runs in which the rule said something, those with a fault that expects it or has it as a
-symptom. *Fired when expected*: of the runs that expect it; where a fault expects one of several rules, one of them is enough,
-so this need not be 100 %. Rules of severity info say that something is normal and have no fault to be right about.
-*Healthy runs*: those in which it said something, remarks of low severity and info included.
+symptom. *Fired when expected*: of the runs that expect it; where a fault expects one of several rules, one of them is
+enough, so this need not be 100 %. Rules of severity info say that something is normal and have no fault to be right
+about. *Healthy runs*: those in which it said something, remarks of low severity and info included.
 
 """
 
 ROC = """# Tuned numbers
 
-What happens to each tuned rule with other numbers in its place. *Caught*: runs that expect the rule and in which it fires at
-the first log that can show the fault or later. *Healthy runs*: healthy runs of the rule's trainers in which it fires.
-*Other faults*: runs with a fault that neither expects the rule nor has it as a symptom.
+What happens to each tuned rule with other numbers in its place. *Caught*: runs that expect the rule and in which it
+fires at the first log that can show the fault or later. *Healthy runs*: healthy runs of the rule's trainers in which
+it fires. *Other faults*: runs with a fault that neither expects the rule nor has it as a symptom.
 
 The number that varies is found like this: in the first comparison or function that looks at the rule's own metric, the
 first number that multiplies or divides, or else the first number. Exact tests (`==`, `nonfinite`), numbers below 0.001
-(zero but for rounding), windows and counts of logs are not tuned. It is scaled by {grid}; of a number between 0.75 and 2 the
-distance from 1 is scaled instead. The same number in other comparisons of the same metric moves with it. All else
-stays, also the other rules that silence this one. {exact} of {rules} rules have no such number; rules that no recorded
-fault expects are not shown.
+(zero but for rounding), windows and counts of logs are not tuned. It is scaled by {grid}; of a number between 0.75 and
+2 the distance from 1 is scaled instead. The same number in other comparisons of the same metric moves with it. All
+else stays, also the other rules that silence this one. {exact} of {rules} rules have no such number; rules that no
+recorded fault expects are not shown.
 """
 
 

@@ -32,11 +32,20 @@ class Public:
     A public log and what the rules say about it.
 
     Args:
-        id (`str`), repo (`str`), trainer (`str`): Which log it is.
-        looks (`str`): How a person read its numbers: `"healthy"`, `"suspicious"`, `"broken"` or `"unsure"`.
-        documented (`bool`): Whether its authors say themselves that it is broken.
-        records (`int`): Number of records; 0 if the file cannot be read.
-        findings (`tuple[Finding, ...]`): Findings that start.
+        id (`str`):
+            Name of the log.
+        repo (`str`):
+            Repository that it comes from.
+        trainer (`str`):
+            Trainer.
+        looks (`str`):
+            How a person read its numbers: `"healthy"`, `"suspicious"`, `"broken"` or `"unsure"`.
+        documented (`bool`):
+            Whether its authors say themselves that it is broken.
+        records (`int`):
+            Number of records; 0 if the file cannot be read.
+        findings (`tuple[Finding, ...]`, *optional*):
+            Findings that start.
     """
 
     id: str

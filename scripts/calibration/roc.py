@@ -140,8 +140,19 @@ def variant_name(rule: Rule, factor: float) -> str:
 @dataclass(frozen=True)
 class Point:
     """
-    One variant on one half: the share of the runs that expect the rule in which it fires, of the healthy runs of its
-    trainers, and of the runs with a fault that neither expects it nor has it as a symptom.
+    One variant of a rule on one half.
+
+    Args:
+        number (`float`):
+            The tuned number.
+        factor (`float`):
+            By how much it differs from the rule's own.
+        caught ([`Rate`]):
+            Of the runs that expect the rule, those in which it fires.
+        healthy ([`Rate`]):
+            Of the healthy runs of its trainers, those in which it fires.
+        elsewhere ([`Rate`]):
+            Of the runs with a fault that neither expects it nor has it as a symptom, those in which it fires.
     """
 
     number: float
@@ -181,10 +192,14 @@ def curves(folder: Path, rules: list[Rule], chosen: set[str], only: str = "*") -
     Curves of all chosen rules that have a tuned number and that a recorded fault expects.
 
     Args:
-        folder (`Path`): Recorded runs.
-        rules (`list[Rule]`): All rules: they silence the variants as they silence the rule itself.
-        chosen (`set[str]`): Names of the rules to vary.
-        only (`str`, *optional*, defaults to `"*"`): Glob of the runs.
+        folder (`Path`):
+            Recorded runs.
+        rules (`list[Rule]`):
+            All rules: they silence the variants as they silence the rule itself.
+        chosen (`set[str]`):
+            Names of the rules to vary.
+        only (`str`, *optional*, defaults to `"*"`):
+            Glob of the runs.
 
     Returns:
         `dict`: rule to half to points.

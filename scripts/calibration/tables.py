@@ -23,8 +23,9 @@ from calibration.measures import (
     MAX_DELAY,
     MAX_STOPS,
     MAX_WARNINGS,
-    MIN_NAMED_FIRST,
-    MIN_RECALL,
+    MIN_NOTICED,
+    MIN_RIGHT_FIRST,
+    WITHIN,
     Faults,
     Healthy,
     OfRule,
@@ -33,7 +34,8 @@ from calibration.measures import (
     grouped,
     healthy,
     mean_by,
-    of_rule,
+    named_within,
+    rules_seen,
 )
 from calibration.public import Public
 from calibration.roc import Point
@@ -109,11 +111,12 @@ def _delay(delays: dict[int, tuple[float, float, int]], logging_steps: int) -> s
 
 
 def _fault_rows(held: Faults, tuned: Faults) -> Iterator[list[str]]:
-    recall, first = f">= {percent(MIN_RECALL)}", f">= {percent(MIN_NAMED_FIRST)}"
-    yield _rate_row("faulty runs in which a warning names the fault", recall, held.caught, tuned.caught)
+    named, first = f">= {percent(MIN_NOTICED)}", f">= {percent(MIN_RIGHT_FIRST)}"
+    yield _rate_row("a warning, or a remark of low severity, names the fault", named, held.noticed, tuned.noticed)
+    yield _rate_row("... strictly: a warning names the fault", "", held.caught, tuned.caught)
     yield _rate_row("... a warning of a stable rule", "", held.by_stable, tuned.by_stable)
-    yield _rate_row("... a warning, or a remark of low severity", "", held.noticed, tuned.noticed)
-    yield _rate_row("the first warning names the fault", first, held.named_first, tuned.named_first)
+    yield _rate_row("the first finding that counts names the fault", first, held.right_first, tuned.right_first)
+    yield _rate_row("... strictly: the first warning does", "", held.named_first, tuned.named_first)
     yield _plain_row("median delay in logs", f"<= {MAX_DELAY}", number(held.delay), number(tuned.delay))
     for n in LOGGING_STEPS:
         delays = _delay(held.delays, n), _delay(tuned.delays, n)
@@ -138,6 +141,20 @@ def headline(runs: list[Judged]) -> str:
     return table(header, rows)
 
 
+def by_logs(runs: list[Judged]) -> str:
+    """Shares of the faulty runs in which the fault is named within some logs, by `logging_steps` and half."""
+    rows = []
+    for n in LOGGING_STEPS:
+        for half in (HELD_OUT, TUNED):
+            mine = [run for run in runs if run.fault and run.logging_steps == n and run.half == half]
+            within = [named_within(mine, logs) for logs in WITHIN]
+            ever = named_within(mine, math.inf).raw
+            late = [percent(ever - within[-1].raw), percent(1 - ever)]
+            rows.append([str(n), half, str(len(mine)), *(percent(one.raw) for one in within), *late])
+    header = ["logging_steps", "half", "faulty runs", *(f"within {logs} log{'s' * (logs > 1)}" for logs in WITHIN)]
+    return table([*header, "later", "never"], rows, left=2)
+
+
 def _fault_row(name: str, runs: list[Judged]) -> list[str]:
     one = faults(runs)
     low_only = one.noticed.hits - one.caught.hits
@@ -146,6 +163,7 @@ def _fault_row(name: str, runs: list[Judged]) -> list[str]:
         str(len({run.name for run in runs})),
         counted(one.caught),
         str(low_only or ""),
+        counted(one.right_first),
         counted(one.named_first),
     ]
     return [*row, *(_delay(one.delays, n) for n in LOGGING_STEPS), str(one.false or "")]
@@ -153,7 +171,7 @@ def _fault_row(name: str, runs: list[Judged]) -> list[str]:
 
 def by_fault(runs: Iterable[Judged], key=lambda run: run.kind, first: str = "fault") -> str:
     """Faulty runs by their kind, or by something else."""
-    header = [first, "recipes", "caught", "low only", "named first"]
+    header = [first, "recipes", "caught", "low only", "right first", "first warning"]
     header += [f"delay, logging_steps {n}" for n in LOGGING_STEPS]
     groups = grouped((run for run in runs if run.fault), key)
     return table([*header, "false warnings"], [_fault_row(name, mine) for name, mine in groups.items()])
@@ -171,14 +189,19 @@ def by_healthy(runs: Iterable[Judged]) -> str:
     return table([*header, "remarks"], rows)
 
 
+def _right(one: OfRule) -> list[str]:
+    if one.rule.severity == Severity.INFO:
+        return [NOTHING] * 2
+    return [counted(one.precision), percent(one.precision.by_recipe)]
+
+
 def _rule_row(one: OfRule) -> list[str]:
-    rule, says_normal = one.rule, one.rule.severity == Severity.INFO
-    right = [NOTHING] * 2 if says_normal else [counted(one.precision), percent(one.precision.by_recipe)]
+    rule = one.rule
     about = [rule.name, ", ".join(rule.trainers), str(rule.severity), rule.status]
-    return [*about, *right, counted(one.recall), str(one.healthy or "")]
+    return [*about, *_right(one), counted(one.recall), str(one.healthy or "")]
 
 
-def by_rule(runs: list[Judged], rules: Iterable[Rule]) -> str:
+def by_rule(runs: list[Judged], rules: list[Rule]) -> str:
     """What each rule did that fired or should have, in the order of their names; the names of the others below."""
     header = [
         "rule",
@@ -189,11 +212,23 @@ def by_rule(runs: list[Judged], rules: Iterable[Rule]) -> str:
         "each recipe once",
         "fired when expected",
     ]
-    every = [of_rule(rule, runs) for rule in sorted(rules, key=lambda rule: rule.name)]
-    seen = [one for one in every if one.precision.total or one.recall.total]
-    idle = [f"`{one.rule.name}`" for one in every if one not in seen]
-    told = f"{len(idle)} rules fired nowhere and are expected nowhere here: {', '.join(idle) or 'none'}."
+    seen = rules_seen(runs, rules)
+    idle = sorted({rule.name for rule in rules} - {one.rule.name for one in seen})
+    names = ", ".join(f"`{name}`" for name in idle) or "none"
+    told = f"{len(idle)} rules fired nowhere and are expected nowhere here: {names}."
     return f"{table([*header, 'healthy runs'], map(_rule_row, seen), left=4)}\n\n{fill(told, 119, **UNBROKEN)}"
+
+
+def measured(runs: list[Judged], rules: list[Rule]) -> dict[str, dict[str, str]]:
+    """The columns of that table which `trl-diagnostics explain` shows, rule by rule."""
+    return {
+        one.rule.name: {
+            "right when it fired": _right(one)[0],
+            "fired when expected": counted(one.recall),
+            "healthy runs": str(one.healthy),
+        }
+        for one in rules_seen(runs, rules)
+    }
 
 
 def _marked(logs: list[Public], looks: str) -> list[Public]:
