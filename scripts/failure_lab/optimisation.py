@@ -27,6 +27,7 @@ from failure_lab.recipe import recipes
 
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 DEAD_LETTERS = ("dpo_stuck_at_start", "kto_stuck_at_start", "reward_stuck_at_chance", "sft_not_learning")
+LR_HIGH = ("lr_far_too_high", "lr_high_for_sft", "lr_high_for_preference", "lr_high_for_rl", "lr_high_for_reward_model")
 UNSTABLE = ("grad_norm_explosion", "loss_and_gradients_diverge", "loss_divergence")
 
 
@@ -89,15 +90,15 @@ RECIPES = [
             "overrides": {"learning_rate": 3e-2},
             "steps": 150,
         },
-        {"trainer": "sft", "overrides": {"learning_rate": 3e-1}, "expected": ("sft_loss_above_start",)},
+        {"trainer": "sft", "overrides": {"learning_rate": 3e-1}, "expected": ("sft_loss_above_start", *LR_HIGH)},
         {
             "trainer": "dpo",
-            "expected": ("chosen_likelihood_destroyed",),
+            "expected": ("chosen_likelihood_destroyed", *LR_HIGH),
             "symptoms": ("dpo_margin_collapse", *UNSTABLE),
         },
         {
             "trainer": "kto",
-            "expected": ("chosen_likelihood_destroyed",),
+            "expected": ("chosen_likelihood_destroyed", *LR_HIGH),
             "symptoms": ("kto_margin_negative", *UNSTABLE),
         },
         {
@@ -109,6 +110,7 @@ RECIPES = [
                 "reward_loss_worse_than_guessing",
                 "reward_stuck_at_chance",
                 "nonfinite_grad_norm",
+                *LR_HIGH,
             ),
             "symptoms": (
                 "nonfinite_weights",
@@ -117,19 +119,21 @@ RECIPES = [
                 "reward_constant_output",
             ),
         },
-        {"trainer": "orpo", "expected": ("chosen_likelihood_lost",)},
-        {"trainer": "cpo", "expected": ("chosen_likelihood_lost",)},
+        {"trainer": "orpo", "expected": ("chosen_likelihood_lost", *LR_HIGH)},
+        {"trainer": "cpo", "expected": ("chosen_likelihood_lost", *LR_HIGH)},
         {
             "trainer": "cpo",
             "variant": "simpo",
             "overrides": {"learning_rate": 3e-2, "loss_type": "simpo", "cpo_alpha": 0.0},
-            "expected": ("chosen_likelihood_lost", "simpo_chosen_collapse"),
+            "expected": ("chosen_likelihood_lost", "simpo_chosen_collapse", *LR_HIGH),
         },
-        {"trainer": "distillation", "overrides": {"learning_rate": 1e-1}, "expected": ("distillation_diverges",)},
-        {"trainer": "gkd", "overrides": {"learning_rate": 1e-1}, "expected": ("distillation_diverges",)},
+        *(
+            {"trainer": kind, "overrides": {"learning_rate": 1e-1}, "expected": ("distillation_diverges", *LR_HIGH)}
+            for kind in ("distillation", "gkd")
+        ),
         {
             "trainer": "online_dpo",
-            "expected": ("sequence_kl_jump_at_start",),
+            "expected": ("sequence_kl_jump_at_start", *LR_HIGH),
             "symptoms": ("completions_never_end", "scores_always_equal", "sequence_kl_runaway"),
         },
     ),
@@ -263,7 +267,7 @@ RECIPES = [
         {
             "fault": "slow_down",
             "cause": "each call of the reward function takes longer: a judge whose queue grows",
-            "expected": ("step_time_drift",),
+            "expected": ("step_time_drift", "training_slows_down"),
             "build": slower_and_slower,
             "onset": 40,
             "steps": 120,

@@ -37,7 +37,7 @@ RECIPES = [
         {
             "fault": "entropy_collapse",
             "cause": "the reward pays one word and learning_rate is ten times too high: one answer is left",
-            "expected": ("entropy_collapse",),
+            "expected": ("entropy_collapse", "completions_all_clipped"),  # of the one answer that is left
             "symptoms": BROKEN,
             "overrides": {"reward_funcs": red_and_done, "learning_rate": 3e-3},
             "onset": 45,  # three quarters of the entropy are gone
@@ -53,8 +53,6 @@ RECIPES = [
                 "trainer": "grpo",
                 "variant": loss,
                 "overrides": {"reward_funcs": red_and_done, "learning_rate": 3e-3, "loss_type": loss},
-                # the one answer that is left may be one that never ends
-                "expected": ("entropy_collapse", "completions_all_clipped"),
             }
             for loss in ("grpo", "dr_grpo", "cispo")
         ),
