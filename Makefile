@@ -44,6 +44,7 @@ quality: $(STAMP) ## lint, formatting, and generated files up to date
 	$(VENV)/bin/ruff format --check $(SOURCES)
 	$(VENV)/bin/python scripts/generate_metric_maps.py --check
 	$(VENV)/bin/python scripts/generate_rule_pages.py --check
+	$(VENV)/bin/python scripts/calibrate.py --check
 
 check: quality test ## what CI runs: quality, then test
 
@@ -62,7 +63,7 @@ bench: $(STAMP) ## measure what the diagnostics cost
 lab: $(STAMP) ## record the runs of the failure lab that are missing in tests/data/runs (two cores, below an hour for all)
 	$(VENV)/bin/python scripts/failure_lab/record.py
 
-calibrate: $(STAMP) ## measure how often the rules are right on the recorded runs, and write it into docs/source
+calibrate: $(STAMP) ## measure how often the rules are right on the recorded runs, and write pages and accuracy.json
 	$(VENV)/bin/python scripts/calibrate.py --write
 	$(VENV)/bin/python scripts/calibrate.py --roc --write
 	@$(MAKE) --no-print-directory docs

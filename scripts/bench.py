@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Synthetic DPO and GRPO logs go in, microseconds and memory per log record come out, with all rules of the trainer."""
+"""Synthetic logs go in, microseconds and memory per log record come out, with all rules of the trainer."""
 
 import argparse
 import random
@@ -25,6 +25,8 @@ from trl_diagnostics import Engine, MetricMap, Record
 from trl_diagnostics.engine.rulebook import collect_rules
 
 
+GKD = "loss grad_norm learning_rate epoch".split()
+SFT = [*GKD, "entropy", "num_tokens", "mean_token_accuracy"]
 DPO = """loss grad_norm learning_rate epoch entropy num_tokens mean_token_accuracy rewards/chosen rewards/rejected
 rewards/accuracies rewards/margins logps/chosen logps/rejected logits/chosen logits/rejected aux_loss""".split()
 GRPO = """loss grad_norm learning_rate epoch num_tokens step_time completions/mean_length completions/min_length
@@ -34,11 +36,23 @@ reward reward_std frac_reward_zero_std kl entropy clip_ratio/low_mean clip_ratio
 clip_ratio/high_max clip_ratio/region_mean sampling/sampling_logp_difference/mean sampling/sampling_logp_difference/max
 sampling/importance_sampling_ratio/min sampling/importance_sampling_ratio/mean
 sampling/importance_sampling_ratio/max""".split()
-KEYS = {"dpo": DPO, "grpo": GRPO}
-CONFIG = {"dpo": {}, "grpo": {"use_vllm": True, "beta": 0.04, "max_completion_length": 256}}
+KEYS = {"dpo": DPO, "grpo": GRPO, "sft": SFT, "gkd": GKD}
+CONFIG = {"grpo": {"use_vllm": True, "beta": 0.04, "max_completion_length": 256}}
+SECONDS = 2.0  # of one step
 TYPICAL = {
     "loss": 0.6,
     "entropy": 0.5,
+    "mean_token_accuracy": 0.7,
+    "rewards/accuracies": 0.7,
+    "reward": 0.5,
+    "reward_std": 0.3,
+    "rewards/accuracy/mean": 0.5,
+    "rewards/accuracy/std": 0.3,
+    "rewards/format/mean": 0.95,
+    "rewards/format/std": 0.1,
+    "clip_ratio/low_mean": 0.01,
+    "clip_ratio/high_mean": 0.01,
+    "clip_ratio/region_mean": 0.02,
     "kl": 0.01,
     "frac_reward_zero_std": 0.1,
     "completions/mean_length": 120.0,
@@ -53,15 +67,26 @@ TYPICAL = {
 def logs_of(trainer: str, step: int, noise: random.Random) -> dict[str, float]:
     """One log: every key of the trainer with a healthy, noisy value."""
     logs = {key: TYPICAL.get(key, 1.0) * (0.95 + 0.1 * noise.random()) for key in KEYS[trainer]}
+    learnt = step / (step + 2000)
+    logs["loss"] *= 1 - 0.4 * learnt
+    if trainer == "grpo":
+        logs |= {key: logs[key] * (1 + 0.6 * learnt) for key in ("reward", "rewards/accuracy/mean")}
     if trainer == "dpo":  # the policy leaves the reference slowly
-        logs |= {key: logs[key] * min(step / 1000, 1.0) for key in logs if key.startswith("rewards/")}
-    return {**logs, "num_tokens": 512.0 * step, "learning_rate": 1e-6, "epoch": step / 1000}
+        moved = [key for key in logs if key.startswith("rewards/") and key != "rewards/accuracies"]
+        logs |= {key: logs[key] * min(step / 1000, 1.0) for key in moved}
+    own = {"num_tokens": 512.0 * step, "learning_rate": 1e-6, "epoch": step / 1000}
+    return logs | {key: value for key, value in own.items() if key in logs}
+
+
+def record_of(step: int, logs: dict[str, float], metric_map: MetricMap, noise: random.Random) -> Record:
+    """What the callback makes of one log; the time grows, and steps do not take equally long."""
+    return Record(step, SECONDS * (step + 0.1 * noise.random()), "train", metric_map.record(logs))
 
 
 def measure(trainer: str, records: int) -> None:
     """Feed one long run and print one row per decade."""
     metric_map = MetricMap(trainer)
-    config = {"max_steps": records, "warmup_steps": 0, **CONFIG[trainer]}
+    config = {"max_steps": records, "warmup_steps": 0, **CONFIG.get(trainer, {})}
     engine = Engine(collect_rules(), trainer, config, metric_map)
     noise = random.Random(0)
     took = np.ones(records)  # written to, so that the memory is there from the start
@@ -72,7 +97,7 @@ def measure(trainer: str, records: int) -> None:
     for i in range(records):
         logs = logs_of(trainer, i + 1, noise)
         begin = time.perf_counter_ns()
-        findings += len(engine.update(Record(i + 1, 0.0, "train", metric_map.record(logs))))
+        findings += len(engine.update(record_of(i + 1, logs, metric_map, noise)))
         took[i] = time.perf_counter_ns() - begin
         if i + 1 == decade:
             part = took[start_of_decade : i + 1] / 1000
