@@ -239,7 +239,7 @@ RECIPES = [
         {
             "fault": "divergence_unclipped",
             "cause": "max_grad_norm 0 and learning_rate 1000 times too high",
-            "expected": ("sft_loss_above_start", "grad_norm_explosion"),
+            "expected": ("sft_loss_above_start", "grad_norm_explosion", *LR_HIGH),
             "symptoms": (
                 "nan_masked_as_zero_loss",
                 "nonfinite_weights",
