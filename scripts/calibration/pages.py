@@ -146,8 +146,8 @@ it fires. *Other faults*: runs with a fault that neither expects the rule nor ha
 
 The number that varies is found like this: in the first comparison or function that looks at the rule's own metric, the
 first number that multiplies or divides, or else the first number. Exact tests (`==`, `nonfinite`), numbers below 0.001
-(zero but for rounding), windows and counts of logs are not tuned. It is scaled by {grid}; of a number between 0.75 and
-2 the distance from 1 is scaled instead. The same number in other comparisons of the same metric moves with it. All
+(zero but for rounding), windows and counts of logs are not tuned. It is scaled by {grid};
+of a number between 0.75 and 2 the distance from 1 is scaled instead. The same number in other comparisons of the same metric moves with it. All
 else stays, also the other rules that silence this one. {exact} of {rules} rules have no such number; rules that no
 recorded fault expects are not shown.
 """
