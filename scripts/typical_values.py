@@ -12,11 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Healthy recorded runs go in, the section `typical` of names.yaml comes out: ranges of the most important metrics."""
+"""
+Healthy recorded runs go in, trl_diagnostics/metrics/typical.json comes out: ranges of the most important metrics.
+
+The runs are those of the failure lab that really trained a small model (no replayed log), with an even seed (odd seeds
+are kept for judging the rules) and the default loss_type (the scale of another is not comparable).
+"""
 
 import argparse
+import json
 import re
-import textwrap
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +32,7 @@ from failure_lab.corpus import FOLDER, SUFFIX, read_run
 
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ROOT / "trl_diagnostics" / "metrics" / "names.yaml"
+OUTPUT = ROOT / "trl_diagnostics" / "metrics" / "typical.json"
 METRICS = """
     loss grad_norm token_accuracy entropy nll_loss
     win_rate reward_margin rewards_chosen rewards_rejected logps_chosen logps_rejected
@@ -38,19 +44,10 @@ METRICS = """
     kl_sequence rlhf_reward score_margin policy_loss value_loss policy_ratio approx_kl
 """.split()
 PERCENTILES = (5, 95)
-WIDTH = 119
-HEADER = (
-    "# 5th and 95th percentile of all logs of the healthy runs of the failure lab (small models), per trainer.\n"
-    "# Written by `python scripts/typical_values.py --write`; must stay the last section.\n"
-    "typical:\n"
-)
 
 
 def collect(files: Iterable[Path]) -> dict[str, dict[str, list[float]]]:
-    """
-    Finite values of each metric and trainer in trained runs (not in replayed logs) with the default loss_type, whose
-    scale is not that of others, and an even seed: odd seeds are kept for judging the rules.
-    """
+    """Finite values of each metric and trainer in all logs of training of those runs that count."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         label, records = read_run(file)
@@ -67,42 +64,33 @@ def _name(name: str) -> str:
     return re.sub(r"^rewards/[^/]+/(mean|std)$", r"rewards/{name}/\1", name)
 
 
-def section(found: dict[str, dict[str, list[float]]]) -> str:
-    """The section of names.yaml, two digits each."""
-    lines = []
-    for name in METRICS:
-        if name in found:
-            values = sorted(found[name].items())
-            # "_" for a blank at which no line may end
-            ranges = ", ".join(f"{trainer}:_[{_range(points)}]" for trainer, points in values)
-            start = f'  "{name}": {{' if "{" in name else f"  {name}: {{"
-            text = textwrap.wrap(f"{ranges}}}", WIDTH - len(start), break_long_words=False, break_on_hyphens=False)
-            lines += [f"{start if i == 0 else ' ' * 4}{line.replace('_', ' ')}" for i, line in enumerate(text)]
-    return HEADER + "\n".join(lines) + "\n"
+def text(found: dict[str, dict[str, list[float]]]) -> str:
+    """The file: a line per metric, two digits for each number."""
+    rows = {name: {trainer: _range(found[name][trainer]) for trainer in sorted(found[name])} for name in METRICS}
+    lines = [f" {json.dumps(name)}: {json.dumps(ranges)}" for name, ranges in rows.items() if ranges]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _range(values: list[float]) -> str:
-    low, high = (float(f"{value:.2g}") for value in np.percentile(values, PERCENTILES))
-    return f"{_plain(low)},_{_plain(high)}"
+def _range(values: list[float]) -> list[float]:
+    return [float(f"{value:.2g}") for value in np.percentile(values, PERCENTILES)]
 
 
-def _plain(value: float) -> str:
-    """YAML reads 3e-05 as text, 3.0e-05 as a number."""
-    text = f"{value:g}"
-    return text.replace("e", ".0e") if "e" in text and "." not in text else text
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
+    """Write the file, or print it; 1 if there are no runs, and nothing is written then."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="recorded runs of the failure lab")
-    parser.add_argument("--write", action="store_true", help="replace the section in names.yaml")
-    arguments = parser.parse_args()
-    text = section(collect(sorted(arguments.folder.rglob(f"healthy__*{SUFFIX}"))))
-    print(text, end="")
+    parser.add_argument("--write", action="store_true", help=f"replace {OUTPUT.relative_to(ROOT)}")
+    arguments = parser.parse_args(argv)
+    found = collect(sorted(arguments.folder.rglob(f"healthy__*{SUFFIX}")))
+    if not found:
+        print(f"no healthy recorded runs in {arguments.folder}: record them with `make lab`", file=sys.stderr)
+        return 1
     if arguments.write:
-        before = NAMES.read_text(encoding="utf-8").split(HEADER)[0]
-        NAMES.write_text(before + text, encoding="utf-8")
+        OUTPUT.write_text(text(found), encoding="utf-8")
+    else:
+        print(text(found), end="")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -101,7 +101,6 @@ class Names:
         self.passthrough: list[str] = data["passthrough"]
         self.base_keys: dict[str, list[str]] = data["base_keys"]
         self.derived: list[dict[str, Any]] = data["derived"]
-        self.typical: dict[str, dict[str, list[float]]] = data["typical"]
         self.training_arguments: dict[str, Any] = data["training_arguments"]
         self.other_training_arguments: list[str] = data["other_training_arguments"]
         self.keys = self._index("keys", "key")
@@ -128,6 +127,12 @@ class Names:
 def names() -> Names:
     """names.yaml, read once."""
     return Names((FOLDER / "names.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def typical() -> dict[str, dict[str, list[float]]]:
+    """Metric -> trainer -> 5th and 95th percentile in healthy runs; scripts/typical_values.py says in which."""
+    return json.loads((FOLDER / "typical.json").read_text(encoding="utf-8"))
 
 
 def split_key(key: str) -> tuple[str | None, str]:
