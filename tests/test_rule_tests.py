@@ -68,6 +68,7 @@ def test_nan_in_a_series():
         ("0.5@x3", "0.5@x3"),
         ("0.5@0x3", "0.5@0x3"),
         ("0.5~0.1@8", "0.5~0.1@8"),
+        ("1x1000000000", "1x1000000000"),
         ([True], "True"),
     ],
 )
@@ -82,6 +83,12 @@ def test_unreadable_series(text, word):
 def test_series_is_not_endless():
     with pytest.raises(DiagnosticsError, match="^series: more than 10000 points in '1x10001'$"):
         parse_series("1x10001")
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400x3", "0..1e400x3", "0~1e400"])
+def test_numbers_are_finite(text):
+    with pytest.raises(DiagnosticsError, match="^series: number -?1e400 is too large$"):
+        parse_series(text)
 
 
 def test_noise_is_gaussian_and_the_same_everywhere():
@@ -146,6 +153,14 @@ RULE = rule("> 1 for 3 steps", message="{metric} at {value:.1f}")
         ({"series": "0x9", "fires": True}, "fires: expected never, a point or a list of points, found True"),
         ({"fires": 3}, "series is missing"),
         ({"series": {}, "fires": 3}, "series is missing"),
+        ({"series": "", "fires": "never"}, "series: no points of 'm'"),
+        ({"series": {"m": "1x5", "kl": []}, "fires": "never"}, "series: no points of 'kl'"),
+        ({"series": "2x5", "fires": 3, "trainer": 5}, "trainer: expected a text, found 5"),
+        (
+            {"series": "2x5", "fires": 3, "config": {"logging_steps": "1"}},
+            "config: logging_steps: expected a number, found '1'",
+        ),
+        (5, "expected a map, found 5"),
         ({"series": "2x5", "fires": 3, "config": "beta"}, "config: expected a map, found 'beta'"),
         ({"series": "2x5", "fire": 3}, "unknown field 'fire'; did you mean 'fires'?"),
         ({"series": "2x5", "fires": 3, "message": "m at 2"}, "says 'm at 2.0', expected 'm at 2'"),
@@ -247,9 +262,9 @@ def test_complete_rule_may_enter(tmp_path):
 def test_failing_tests_are_located(tmp_path):
     failing = load(tmp_path, HEAD + "tests:\n  - {name: a, series: 3x9, fires: 4}\n  - {series: 0}\n  - 5\n")
     assert check_tests(failing) == [
-        f"{tmp_path}/r.yaml:9:3: tests: 'a': fires at [3], expected [4]",
-        f"{tmp_path}/r.yaml:9:3: tests: '2': fires: expected never, a point or a list of points, found None",
-        f"{tmp_path}/r.yaml:9:3: tests: '3': expected a map, found 5",
+        f"{tmp_path}/r.yaml:9:5: tests: 'a': fires at [3], expected [4]",
+        f"{tmp_path}/r.yaml:10:5: tests: '2': fires: expected never, a point or a list of points, found None",
+        f"{tmp_path}/r.yaml:11:5: tests: '3': expected a map, found 5",
     ]
 
 

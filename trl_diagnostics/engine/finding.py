@@ -28,7 +28,7 @@ class Severity(IntEnum):
     - `HIGH`: the run is probably wasted, look now.
     - `MEDIUM`: the result will suffer.
     - `LOW`: worth knowing.
-    - `INFO`: something odd-looking that is normal here; shown in reports only.
+    - `INFO`: something odd-looking that is normal here; said in one sentence in the summary at the end, never before.
     """
 
     INFO = 0

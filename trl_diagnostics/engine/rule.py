@@ -14,6 +14,7 @@
 
 """Rule files go in, checked `Rule` objects come out; all problems are reported at once and located."""
 
+import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
@@ -39,6 +40,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]*")
 METRIC = re.compile(r"[A-Za-z][\w/.*-]*|`[^`]+`", re.ASCII)
 
 CheckMetric = Callable[[str, tuple[str, ...]], str | None]
+Paths = str | Path | Iterable[str | Path]
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Rule:
         return "".join(parts)
 
 
-def load_rules(paths: str | Path | Iterable[str | Path], check_metric: CheckMetric | None = None) -> list[Rule]:
+def load_rules(paths: Paths, check_metric: CheckMetric | None = None) -> list[Rule]:
     """
     Load rules from files and folders.
 
@@ -121,18 +123,26 @@ def load_rules(paths: str | Path | Iterable[str | Path], check_metric: CheckMetr
     Raises:
         `DiagnosticsError`: with all problems of all files, one per line.
     """
-    rules, problems = [], []
+    rules, problems = read_rules(paths, check_metric)
+    if problems:
+        raise DiagnosticsError("\n".join(problems))
+    return rules
+
+
+def read_rules(paths: Paths, check_metric: CheckMetric | None = None) -> tuple[list[Rule], list[str]]:
+    """As [`load_rules`], but returns the rules that can be read and the problems, each with its lines."""
+    rules, problems, seen = [], [], set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
         for file in _files(Path(path), problems):
+            if (real := os.path.realpath(file)) in seen:  # named twice, or in a folder that is named too
+                continue
+            seen.add(real)
             document = read_document(file)
             rule = build_rule(document, check_metric) if document.keys else None
             problems += document.sorted_problems()
             if rule:
                 rules.append(rule)
-    problems += _duplicates(rules) + _bad_unless(rules)
-    if problems:
-        raise DiagnosticsError("\n".join(problems))
-    return rules
+    return rules, problems + _duplicates(rules) + _bad_unless(rules)
 
 
 def _files(path: Path, problems: list[str]) -> list[Path]:
@@ -211,18 +221,23 @@ def merge_rules(rules: list[Rule], custom: list[Rule]) -> list[Rule]:
     """Built-in and custom rules together; a custom rule replaces the built-in one of the same name."""
     names = {rule.name for rule in custom}
     merged = [rule for rule in rules if rule.name not in names] + custom
-    current = current_names(merged)
-    known = {rule.name for rule in merged} | set(current)
+    if problems := unknown_causes(merged, merged):
+        raise DiagnosticsError("\n".join(problems))
+    return merged
+
+
+def unknown_causes(rules: Iterable[Rule], among: list[Rule]) -> list[str]:
+    """The problems with `unless` of some rules: names that none of the others has."""
+    current = current_names(among)
+    known = {rule.name for rule in among} | set(current)
     problems = []
-    for rule in merged:
+    for rule in rules:
         for name in rule.unless:
             if name not in known:
                 problems.append(rule.document.at("unless", f"no rule '{name}'{suggest(name, known)}"))
             elif name in current:
                 _warn_renamed(name, current[name])
-    if problems:
-        raise DiagnosticsError("\n".join(problems))
-    return merged
+    return problems
 
 
 def build_rule(document: Document, check_metric: CheckMetric | None = None) -> Rule | None:
@@ -353,11 +368,8 @@ def _check_metrics(document: Document, condition: Condition | None, check_metric
 def unknown_metrics(condition: Condition, trainers: tuple[str, ...], check_metric: CheckMetric):
     """Pairs of a metric in the condition that no trainer logs, and the problem."""
     for name in condition.metrics:
-        if (
-            name not in OF_THE_RECORD
-            and f"`{name}`" not in condition.text
-            and (problem := check_metric(name, trainers))
-        ):
+        own = name in OF_THE_RECORD or f"`{name}`" in condition.text
+        if not own and (problem := check_metric(name, trainers)):
             yield name, problem
 
 

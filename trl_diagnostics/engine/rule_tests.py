@@ -14,6 +14,7 @@
 
 """A rule with the tests of its file goes in, the problems come out: tests that fail and entry conditions not met."""
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from .yaml_file import suggest
 NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 PART = re.compile(
     rf"(?P<value>nan|-?inf|null|_|{NUMBER})(?:\.\.(?P<end>{NUMBER}))?"
-    rf"(?:~(?P<noise>{NUMBER})|@(?P<draws>[1-9]\d{{0,3}}))?(?:x(?P<n>\d+))?"
+    rf"(?:~(?P<noise>{NUMBER})|@(?P<draws>[1-9]\d{{0,3}}))?(?:x(?P<n>\d{{1,9}}))?"
 )
 SPECIAL = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 NOT_LOGGED = "_"
@@ -78,8 +79,9 @@ def _points(word: str, noise: random.Random) -> Iterator[Any]:
     if match["value"] in ("null", NOT_LOGGED):
         yield from [None if match["value"] == "null" else NOT_LOGGED] * n
         return
-    start = float(from_json_number(SPECIAL[match["value"]]) if match["value"] in SPECIAL else match["value"])
-    end = float(match["end"]) if match["end"] else start
+    start = from_json_number(SPECIAL[match["value"]]) if match["value"] in SPECIAL else _finite(match["value"])
+    end = _finite(match["end"]) if match["end"] else start
+    noise_size = _finite(match["noise"]) if match["noise"] else 0.0
     draws = int(match["draws"] or 0)
     if draws and not (0 <= start <= 1 and 0 <= end <= 1):
         raise DiagnosticsError(f"series: a share is between 0 and 1, not as in '{word}'")
@@ -87,34 +89,33 @@ def _points(word: str, noise: random.Random) -> Iterator[Any]:
         value = start + (end - start) * i / (n - 1) if end != start and n > 1 else start
         if draws:
             value = sum(noise.random() < value for _ in range(draws)) / draws
-        yield value + noise.gauss(0.0, float(match["noise"])) if match["noise"] else value
+        yield value + noise.gauss(0.0, noise_size) if match["noise"] else value
 
 
-def run_test(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None = None) -> str | None:
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise DiagnosticsError(f"series: number {text} is too large")
+    return value
+
+
+def run_test(rule: Rule, test: Any, metric_map_of: Callable[[str], Any] | None = None) -> str | None:
     """
     Run one test of a rule.
 
     Args:
         rule (`Rule`):
             The rule, judged alone.
-        test (`dict`):
-            Test as in the file.
+        test (`Any`):
+            Test as in the file, which should be a `dict`.
         metric_map_of (`Callable`, *optional*):
             Gives the [`MetricMap`] of a trainer.
 
     Returns:
         `str` or `None`: what is wrong, if anything.
     """
-    for key in test:
-        if key not in TEST_FIELDS:
-            return f"unknown field '{key}'{suggest(key, TEST_FIELDS)}"
-    if not isinstance(test.get("config", {}), dict):
-        return f"config: expected a map, found {test['config']!r}"
-    if test.get("series", {}) == {}:
-        return "series is missing"
+    if problem := _bad_field(test):
+        return problem
     expected = _expected(test.get("fires"))
-    if expected is None:
-        return f"fires: expected never, a point or a list of points, found {test.get('fires')!r}"
     try:
         findings = _replay(rule, test, metric_map_of)
     except DiagnosticsError as error:
@@ -126,6 +127,26 @@ def run_test(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], An
     said = started[0][1].message if started else None
     if "message" in test and said != test["message"]:
         return f"says {said!r}, expected {test['message']!r}"
+    return None
+
+
+def _bad_field(test: Any) -> str | None:
+    if not isinstance(test, dict):
+        return f"expected a map, found {test!r}"
+    for key in test:
+        if key not in TEST_FIELDS:
+            return f"unknown field '{key}'{suggest(key, TEST_FIELDS)}"
+    if not isinstance(test.get("trainer", ""), str):
+        return f"trainer: expected a text, found {test['trainer']!r}"
+    config = test.get("config", {})
+    if not isinstance(config, dict):
+        return f"config: expected a map, found {config!r}"
+    if not isinstance(config.get("logging_steps", 1), int | float):
+        return f"config: logging_steps: expected a number, found {config['logging_steps']!r}"
+    if test.get("series", {}) == {}:
+        return "series is missing"
+    if _expected(test.get("fires")) is None:
+        return f"fires: expected never, a point or a list of points, found {test.get('fires')!r}"
     return None
 
 
@@ -144,6 +165,8 @@ def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any
     engine = Engine([rule], trainer, config, metric_map)
     series = test["series"] if isinstance(test["series"], dict) else {rule.metric: test["series"]}
     columns = {name: parse_series(text, name) for name, text in series.items()}
+    if empty := [name for name, points in columns.items() if not points]:
+        raise DiagnosticsError(f"series: no points of '{empty[0]}'")
     names = {name: metric_map.canonical(name) if metric_map else name for name in columns}
     phase = "eval" if rule.metric.startswith("eval_") else "train"
     findings = []
@@ -156,14 +179,16 @@ def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any
 
 
 def check_tests(rule: Rule, metric_map_of: Callable[[str], Any] | None = None) -> list[str]:
-    """Problems of all tests of a rule, located in its file."""
-    problems = []
-    for i, test in enumerate(rule.tests):
-        problem = run_test(rule, test, metric_map_of) if isinstance(test, dict) else f"expected a map, found {test!r}"
-        if problem:
-            name = test.get("name", i + 1) if isinstance(test, dict) else i + 1
-            problems.append(rule.document.at("tests", f"'{name}': {problem}"))
-    return problems
+    """Problems of all tests of a rule: where in its file, and at which points it fires."""
+    problems = [run_test(rule, test, metric_map_of) for test in rule.tests]
+    return [at_test(rule, i, problem) for i, problem in enumerate(problems) if problem]
+
+
+def at_test(rule: Rule, i: int, problem: str) -> str:
+    """A located error text about one test of a rule, which is counted from 0."""
+    test, mark = rule.tests[i], rule.document.values["tests"].value[i].start_mark
+    name = test.get("name", i + 1) if isinstance(test, dict) else i + 1
+    return f"{rule.document.path}:{mark.line + 1}:{mark.column + 1}: tests: '{name}': {problem}"
 
 
 def check_entry(rule: Rule, metric_map_of: Callable[[str], Any]) -> list[str]:

@@ -14,6 +14,7 @@
 
 """A `when` entry of a rule goes in, predicates on training arguments come out, and whether an argument satisfies them."""
 
+import math
 import re
 from typing import Any
 
@@ -55,6 +56,8 @@ def _predicate(item: Any) -> Predicate:
     number = _as_number(text)
     if operator not in ("==", "!=") and number is None:
         raise DiagnosticsError(f"'{operator}' needs a number, found '{text}'")
+    if number is not None and not math.isfinite(number):
+        raise DiagnosticsError(f"expected a finite number, found '{text}'")
     return operator, WORDS.get(text.lower(), text) if number is None else number
 
 

@@ -15,6 +15,7 @@
 """A YAML file with one rule goes in, its fields with their places come out; every YAML trap is explained where it is."""
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -151,10 +152,8 @@ class Document:
 
     def _check_nodes(self, node: yaml.Node) -> None:
         """What YAML would silently read otherwise than it looks, at any depth: repeated keys, `0x40`, `1:30`."""
-        if isinstance(node, yaml.ScalarNode) and node.tag in NUMBERS and not DECIMAL.fullmatch(node.value):
-            self.report(
-                node.start_mark, f"YAML reads '{node.value}' as a number that is not decimal; put it in quotes"
-            )
+        if isinstance(node, yaml.ScalarNode) and node.tag in NUMBERS:
+            self._check_decimal(node)
         elif isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
@@ -167,6 +166,14 @@ class Document:
         elif isinstance(node, yaml.SequenceNode):
             for item in node.value:
                 self._check_nodes(item)
+
+    def _check_decimal(self, node: yaml.ScalarNode) -> None:
+        if not DECIMAL.fullmatch(node.value):
+            self.report(
+                node.start_mark, f"YAML reads '{node.value}' as a number that is not decimal; put it in quotes"
+            )
+        elif "n" not in node.value.lower() and math.isinf(float(node.value)):  # neither .inf nor .nan
+            self.report(node.start_mark, f"number {node.value} is too large")
 
     def report(self, mark: yaml.Mark | None, problem: str) -> None:
         """Add a problem at a place; without one, at the start of the file."""
