@@ -14,6 +14,7 @@
 
 """The command line: what each command prints, and its exit code."""
 
+import os
 import subprocess
 import sys
 
@@ -83,10 +84,18 @@ def test_rules_by_severity_status_and_name(capsys):
     wanted = [rule for rule in rules if str(rule.severity) in ("critical", "low") and rule.status == "stable"]
     assert (code, listed(out)) == (0, {rule.name for rule in wanted})
     assert out.split(" ")[0] == min(rule.name for rule in wanted if str(rule.severity) == "critical")
-    code, out, _ = run(capsys, "rules", "--trainer", "kto", "list", "kto_*", "lr_zero", "dpo_beta_*")
+    code, out, _ = run(capsys, "rules", "--trainer", "kto", "kto_*", "lr_zero", "dpo_beta_*")
     assert code == 0 and "kto_beta_zero" in listed(out) and "lr_zero" in listed(out)
     assert "dpo_beta_zero" not in listed(out)
     assert run(capsys, "rules", "list", "--severity", "info", "lr_zero") == (0, "0 rules\n", "")
+
+
+def test_no_option_of_the_list_is_lost(capsys):
+    both = run(capsys, "rules", "list", "--severity", "high", "--severity", "low", "kto_*")
+    assert run(capsys, "rules", "kto_*", "--severity", "high", "--severity", "low") == both
+    assert " (high" in both[1] and " (low" in both[1]
+    code, out, err = run(capsys, "rules", "--severity", "high", "list", "--severity", "low")
+    assert (code, out) == (2, "") and err.startswith("rules: no rule 'list'")
 
 
 def test_an_entry_of_the_list(capsys, monkeypatch):
@@ -99,7 +108,7 @@ def test_an_entry_of_the_list(capsys, monkeypatch):
 
 
 def test_list_of_an_unknown_rule(capsys):
-    assert run(capsys, "rules", "list", "lr_zer") == (2, "", "rules list: no rule 'lr_zer'; did you mean 'lr_zero'?\n")
+    assert run(capsys, "rules", "list", "lr_zer") == (2, "", "rules: no rule 'lr_zer'; did you mean 'lr_zero'?\n")
 
 
 def test_explain(capsys):
@@ -117,6 +126,28 @@ def test_explain_of_nothing_known(capsys):
         "explain: no rule or metric 'reward_margn'; did you mean 'reward_margin'?\n",
     )
     assert run(capsys, "explain", "kl", "--trainer", "kot")[2] == "--trainer: no trainer 'kot'; did you mean 'kto'?\n"
+
+
+def test_explain_of_what_the_trainer_does_not_log(capsys):
+    loggers = "bco, cpo, dpo, kto, nashmd, onlinedpo, orpo, tpo, xpo"
+    assert run(capsys, "explain", "rewards/margins", "--trainer", "grpo") == (
+        2,
+        "",
+        f"explain: grpo does not log rewards/margins; {loggers} do\n",
+    )
+    code, out, err = run(capsys, "explain", "kl", "--trainer", "DPOTrainer")
+    assert (code, out) == (2, "") and err.startswith("explain: dpo does not log kl; asyncgrpo, ") and "grpo" in err
+    assert run(capsys, "explain", "objective/scores_margin", "--trainer", "sft")[2].endswith("; onlinedpo, xpo do\n")
+    code, _, err = run(capsys, "explain", "kl", "--trainer", "")
+    assert code == 2 and err.startswith("--trainer: no trainer ''; known are a2po, ")
+    assert run(capsys, "rules", "--trainer", "")[::2] == (2, err)
+
+
+def test_explain_of_several(capsys):
+    code, out, err = run(capsys, "explain", "lr_zero", "kto_beta_*", "rewards/mar*", "--trainer", "dpo")
+    assert (code, err) == (0, "")
+    assert [part.split()[0] for part in out.split("\n\n\n")] == ["lr_zero:", "kto_beta_zero:", "reward_margin"]
+    assert run(capsys, "explain", "lr_zero", "qqq*") == (2, "", "explain: no rule or metric 'qqq*'\n")
 
 
 def test_test_of_built_in_rules(capsys):
@@ -156,11 +187,23 @@ def test_test_of_a_file_that_cannot_be_read(tmp_path, capsys):
     )
 
 
+def test_the_name_of_a_rule_is_never_that_of_a_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr_zero").mkdir()
+    code, out, _ = run(capsys, "rules", "test", "lr_zero")
+    assert code == 0 and out.startswith("lr_zero: ")
+    rule_file(tmp_path)
+    for path in (".", "./", "boom.yaml", f"..{os.sep}{tmp_path.name}"):
+        assert run(capsys, "rules", "test", path)[1] == "boom: 1 test, ok\n1 rule, 1 test, 0 failed\n"
+    assert run(capsys, "rules", "test", "boom.yaml", "lr_zero")[1].splitlines()[-1].startswith("2 rules, ")
+
+
 def test_test_of_what_is_not_there(tmp_path, capsys):
     assert run(capsys, "rules", "test", tmp_path / "a.yaml")[::2] == (
         2,
         f"{tmp_path}/a.yaml: no such file or folder\n",
     )
+    assert run(capsys, "rules", "test", "a.yaml")[::2] == (2, "rules test: no rule 'a.yaml'\n")
     assert run(capsys, "rules", "test", "kto_beta_zer")[::2] == (
         2,
         "rules test: no rule 'kto_beta_zer'; did you mean 'kto_beta_zero'?\n",
@@ -199,6 +242,44 @@ def test_a_closed_pipe_is_no_error():
     code = "from trl_diagnostics.cli import main; main(['rules'])"
     done = subprocess.run(f'{sys.executable} -c "{code}" | head -1', shell=True, capture_output=True, text=True)
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+def shell(command, **environment):
+    arguments = command.replace("trl-diagnostics", f'"{sys.executable}" -m trl_diagnostics.cli')
+    return subprocess.run(arguments, shell=True, capture_output=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("trl-diagnostics rules >&-", b"there is nowhere to write to: the standard output is closed\n"),
+        ("trl-diagnostics rules >/dev/full", b"trl-diagnostics: [Errno 28] No space left on device\n"),
+        ("trl-diagnostics explain kl >/dev/full", b"trl-diagnostics: [Errno 28] No space left on device\n"),
+        ("trl-diagnostics explain klll 2>/dev/full", b""),
+    ],
+)
+def test_output_that_cannot_be_written(command, said, unbuffered):
+    done = shell(command, PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_text_that_the_terminal_cannot_show(tmp_path):
+    file = rule_file(tmp_path, GOOD.replace("name: jumps", "name: \u00fcber").replace("fires: 13", "fires: 9"))
+    done = shell(f"trl-diagnostics rules check {file}", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"tests: '\\xfcber': fires at [13], expected [9]" in done.stdout
+
+
+def test_a_path_that_is_no_text(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/\xff"
+    os.mkdir(folder)
+    (tmp_path / os.fsdecode(b"\xff") / "boom.yaml").write_text(GOOD.replace("severity: high", "severity: hihg"))
+    command = [sys.executable, "-m", "trl_diagnostics.cli", "rules", "check"]
+    done = subprocess.run([*command, folder], capture_output=True)
+    assert (done.returncode, done.stderr) == (1, b"") and b"\\udcff/boom.yaml:5:11: severity: " in done.stdout
+    done = subprocess.run([*command, folder + b"/a.yaml"], capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"") and done.stderr.endswith(b": no such file or folder\n")
 
 
 def test_every_rule_can_be_shown(capsys):
@@ -280,6 +361,75 @@ def test_check_of_a_rule_silenced_by_no_rule(tmp_path, capsys):
         "",
     )
     assert run(capsys, "rules", "check", rule_file(tmp_path, GOOD + "unless: [grad_norm_zero]\n"))[0] == 0
+
+
+def test_check_of_paths_with_blanks(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / " a b"
+    folder.mkdir()
+    rule_file(folder, GOOD.replace('condition: "> 5', 'condition: "dropp(5)'))
+    assert run(capsys, "rules", "check", " a b") == (
+        1,
+        " a b/boom.yaml:4:13: condition: unknown function 'dropp'; did you mean 'drop'?\n"
+        "      dropp(5) for 3 steps\n      ^\n0 rules, 0 tests, 1 problem\n",
+        "",
+    )
+
+
+def test_check_takes_a_file_once(tmp_path, capsys):
+    file = rule_file(tmp_path)
+    assert run(capsys, "rules", "check", file, file, tmp_path, f"{tmp_path}/../{tmp_path.name}") == (
+        0,
+        "1 rule, 1 test, 0 problems\n",
+        "",
+    )
+    (tmp_path / "other").mkdir()
+    second = rule_file(tmp_path / "other")
+    assert f"{second}:1:7: name: 'boom' is also in {file}\n" in run(capsys, "rules", "check", tmp_path)[1]
+
+
+def test_check_believes_unless_while_a_file_cannot_be_read(tmp_path, capsys):
+    rule_file(tmp_path, GOOD.replace("name: boom", "name: fine") + "unless: [broken]\n", "fine")
+    broken = rule_file(tmp_path, "name: broken\n", "broken")
+    code, out, _ = run(capsys, "rules", "check", tmp_path)
+    assert code == 1 and out.count(f"{broken}:1:1: field ") == 5 and "no rule 'broken'" not in out
+    broken.unlink()
+    assert ": unless: no rule 'broken'" in run(capsys, "rules", "check", tmp_path)[1]
+
+
+def test_check_of_what_is_wrong_in_tests(tmp_path, capsys):
+    tests = """\
+tests:
+  - {name: a, series: 1x9, fires: never, trainer: nope}
+  - {name: b, series: "", fires: never}
+  - {name: c, series: {kl: 1x9, reward: 1x0}, fires: never}
+  - {name: d, series: 1e400x9, fires: never}
+  - {name: e, series: 1x9, fires: never, trainer: 5}
+  - {name: f, series: 1x9, fires: never, config: {logging_steps: all}}
+"""
+    file = rule_file(tmp_path, GOOD.partition("tests:")[0] + tests)
+    assert run(capsys, "rules", "check", file)[1].splitlines() == [
+        f"{file}:9:5: tests: 'a': trainer: TRL has no trainer 'nope'",
+        f"{file}:10:5: tests: 'b': series: no points of 'kl'",
+        f"{file}:11:5: tests: 'c': series: no points of 'reward'",
+        f"{file}:12:5: tests: 'd': series: number 1e400 is too large",
+        f"{file}:13:5: tests: 'e': trainer: expected a text, found 5",
+        f"{file}:14:5: tests: 'f': config: logging_steps: expected a number, found 'all'",
+        "1 rule, 6 tests, 6 problems",
+    ]
+
+
+def test_check_of_numbers_that_are_too_large(tmp_path, capsys):
+    huge = "1" + "0" * 400
+    text = GOOD.replace("severity: high", 'severity: high\nwhen: {beta: "> 1e400"}')
+    tests = f"  - {{name: a, series: 1.0e+400, fires: never}}\n  - {{name: b, series: {huge}, fires: never}}\n"
+    file = rule_file(tmp_path, text + tests)
+    assert run(capsys, "rules", "check", file)[1].splitlines() == [
+        f"{file}:6:7: when: beta: expected a finite number, found '1e400'",
+        f"{file}:13:23: number 1.0e+400 is too large",
+        f"{file}:14:23: number {huge} is too large",
+        "0 rules, 0 tests, 3 problems",
+    ]
 
 
 def test_check_of_nothing(tmp_path, capsys):

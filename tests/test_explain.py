@@ -16,11 +16,13 @@
 
 import pytest
 
-from trl_diagnostics.engine.finding import DiagnosticsError
-from trl_diagnostics.engine.rule import load_rules
+from trl_diagnostics.engine.condition import CALLED, PLAIN, STATISTICS, parse_condition
+from trl_diagnostics.engine.finding import DiagnosticsError, Severity
+from trl_diagnostics.engine.rule import Rule, load_rules
 from trl_diagnostics.engine.rulebook import collect_rules
-from trl_diagnostics.explain import explain
-from trl_diagnostics.metrics.catalogue import names
+from trl_diagnostics.engine.when import parse_when
+from trl_diagnostics.explain import MEANINGS, clauses, explain, meanings, when_in_words
+from trl_diagnostics.metrics.catalogue import names, typical
 
 
 CAUSE = """\
@@ -75,12 +77,13 @@ Speaks when
   for 2 steps
   - value, or no name at all: rewards/margins
   - best(x, n): best mean of n logs in a row since the start
-  - a metric without a function: mean of its last 10 logs
-  - for n steps: at n logs in a row
+  - a metric without a function: its mean over the window
+  - window: the last 10 logs
+  - for 2 steps: at 2 logs in a row
   Not before log 20. A log is `logging_steps` optimizer steps.
 
 Only where
-  beta > 0.0, loss_type is sigmoid or ipo
+  beta > 0, loss_type is sigmoid or ipo
 
 Says
   The margin fell to {value:.3f}.
@@ -107,7 +110,7 @@ References
     )
 
 
-def test_a_rule_with_a_condition_in_words(rules):
+def test_a_rule_without_much(rules):
     assert (
         explain("lr_gone", rules)
         == """\
@@ -115,7 +118,10 @@ lr_gone: Learning rate 0.
   high, stable; trainers: all
 
 Speaks when
-  learning_rate is 0, at 2 logs in a row
+  == 0
+  for 2 steps
+  - value, or no name at all: learning_rate
+  - for 2 steps: at 2 logs in a row
   Not before log 2. A log is `logging_steps` optimizer steps.
 
 Says
@@ -133,7 +139,7 @@ def test_a_rule_by_its_old_name(rules):
 
 @pytest.mark.parametrize("spelling", ["sampling_logp_difference", "sampling/sampling_logp_difference/mean"])
 def test_a_metric(spelling, rules, monkeypatch):
-    monkeypatch.setitem(names().typical, "sampling_logp_difference", {"grpo": [0.01, 0.02], "dppo": [0, 0]})
+    monkeypatch.setitem(typical(), "sampling_logp_difference", {"grpo": [0.01, 0.02], "dppo": [0, 0]})
     assert (
         explain(spelling, rules)
         == """\
@@ -150,7 +156,9 @@ Where it comes from
 Rules may also call it
   sampling_logp_difference_mean
 
-Typical values (5th to 95th percentile in healthy recorded runs of small models)
+Typical values
+  5th to 95th percentile of all logs of recorded healthy runs: small models
+      really trained, none replayed, even seeds, default loss.
   grpo: 0.01 to 0.02
   dppo: 0
 
@@ -201,11 +209,104 @@ def test_a_pattern(rules):
 
 
 def test_a_key_without_a_name_of_ours(rules):
-    assert explain("perf/mfu", rules) == "perf/mfu\n  TRL logs it under this name; rules may use it as it is."
+    assert explain("perf/mfu", rules) == "perf/mfu\n  TRL may log it under this name; rules may use it as it is."
 
 
 def test_what_is_no_metric(rules):
     assert explain("step", rules) == ("step\n  The optimizer step of a log. Conditions may use it; it is no metric.")
+
+
+def test_names_of_the_language(rules, tmp_path):
+    text = CAUSE.replace("lr_gone", "noisy").replace('"== 0', '"> 3 / config.samples_per_log')
+    (tmp_path / "noisy.yaml").write_text(text)
+    out = explain("samples_per_log", load_rules(tmp_path))
+    assert out == explain("config.samples_per_log", load_rules(tmp_path))
+    assert out.startswith("config.samples_per_log\n  How many samples one log is the mean of, ")
+    assert out.endswith("\n\nRules that look at it\n  noisy (high): Learning rate 0.")
+    assert explain("time", rules).startswith("time\n  When a log was written, in seconds.")
+    assert explain("seconds_per_step", rules).startswith("seconds_per_step (seconds per step; lower is better)\n")
+
+
+@pytest.mark.parametrize("name", ["{name}", "rewards/{x}/mean", "perf/{x}"])
+def test_a_name_with_braces(name, rules):
+    with pytest.raises(DiagnosticsError) as error:
+        explain(name, rules)
+    assert str(error.value) == f"explain: '{name}' is no name; write it as it is logged, without braces"
+
+
+def test_a_pattern_of_ours_may_have_braces(rules):
+    assert explain("rewards/{name}/mean", rules).startswith("rewards/{name}/mean (reward")
+
+
+def test_releases_of_a_trainer_do_not_overlap(rules):
+    out = explain("objective/kl", rules)
+    assert "; ppo 0.7.0 to 1.12.0; " in out and out.count("ppo 0.") == 1
+
+
+def condition(text, window=20):
+    return Rule("boom", ("grpo",), "reward", parse_condition(text), Severity.HIGH, "Boom.", window=window)
+
+
+def test_clauses_are_split_outside_of_parentheses():
+    assert clauses(condition("> 1 and (kl < 5 or  kl > 9) or reward < mean(kl, 5) for 3 of 5 steps")) == [
+        "> 1",
+        "and (kl < 5 or kl > 9)",
+        "or reward < mean(kl, 5)",
+        "for 3 of 5 steps",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "window", "lines"),
+    [
+        (
+            "value > best(kl, 5) for 2 steps",
+            10,
+            [
+                "value, or no name at all: reward",
+                "best(x, n): best mean of n logs in a row since the start",
+                "a metric without a function: its mean over the window",
+                "window: the last 10 logs",
+                "for 2 steps: at 2 logs in a row",
+            ],
+        ),
+        (
+            "last(kl) > 3 / config.samples_per_log",
+            20,
+            ["last(x): the last log alone", "config.samples_per_log: samples in one log, over all processes"],
+        ),
+        ("mean(kl, 5) > 1", 20, []),
+        ("mean(kl) > 1", 20, ["window: the last 20 logs"]),
+        ("kl > 1 and step > 5 for 1 step", 1, []),
+        (
+            "kl missing for 3 of 5 steps",
+            1,
+            [
+                "missing: in none of the logs of the window",
+                "window: the last log",
+                "for 3 of 5 steps: at 3 of the last 5 logs",
+            ],
+        ),
+        ("nonfinite", 20, ["value, or no name at all: reward", "nonfinite: the last log is NaN or infinite"]),
+    ],
+)
+def test_meanings_are_those_of_what_the_condition_uses(text, window, lines):
+    assert meanings(condition(text, window)) == lines
+
+
+def test_each_function_has_a_meaning():
+    assert {*CALLED, *PLAIN, *STATISTICS} - set(MEANINGS) == {"mean", "median", "min", "max", "std"}
+    assert all(text.startswith(name) for name, text in MEANINGS.items())
+
+
+def test_when_in_words():
+    when = {
+        "beta": parse_when("> 0"),
+        "loss_type": parse_when(["grpo", "dapo"]),
+        "use_vllm": parse_when(True),
+        "ref_model": parse_when("!= null"),
+    }
+    assert when_in_words(when) == "beta > 0, loss_type is grpo or dapo, use_vllm is True, ref_model is not null"
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,16 @@
 
 """The spellings of metrics and who logs them, against facts read from TRL's source."""
 
+import itertools
+import json
+
 import pytest
 import typical_values
-import yaml
 from failure_lab.corpus import write_run
 
 from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.engine.rule import load_rules
-from trl_diagnostics.metrics.catalogue import index, names
+from trl_diagnostics.metrics.catalogue import index, names, parse_version, typical
 from trl_diagnostics.metrics.lookup import (
     entries_of_derived,
     from_transformers,
@@ -30,6 +32,7 @@ from trl_diagnostics.metrics.lookup import (
     looks_at,
     meant_by,
     spellings,
+    trainers_with,
 )
 
 
@@ -73,6 +76,25 @@ def test_who_logs_it_since_when():
     ]
 
 
+def test_overlapping_releases_of_a_trainer_are_one_span():
+    spans = {}
+    for name in names().names:
+        for row in logged_as(name):
+            spans.setdefault((name, row.key, row.trainer, row.when), []).append((row.since, row.until))
+    assert spans["kl_sequence", "objective/kl", "ppo", None] == [("0.7.0", "1.12.0")]
+    assert spans["kl_reference_point", "kl", "kto", None] == [("0.8.0", "0.8.1"), ("0.9.2", None)]
+    for several in spans.values():
+        for (_, until), (since, _) in itertools.pairwise(several):
+            assert until is not None and parse_version(until) < parse_version(since)
+
+
+def test_who_logs_it():
+    assert trainers_with("objective/scores_margin") == ["onlinedpo", "xpo"]
+    assert {"kto", "grpo"} <= set(trainers_with("kl")) and "dpo" not in trainers_with("kl")
+    assert "grpo" not in trainers_with("rewards/margins")
+    assert "rloo" in trainers_with("kl_penalty") and trainers_with("no_such_thing") == []
+
+
 def test_every_name_comes_from_somewhere():
     nowhere = [
         name
@@ -106,8 +128,8 @@ def test_looks_at(tmp_path):
 
 
 def test_typical_values_are_of_known_metrics_and_trainers():
-    assert len(names().typical) >= 30
-    for name, ranges in names().typical.items():
+    assert len(typical()) >= 30
+    for name, ranges in typical().items():
         assert name in names().names or entries_of_derived(name), name
         assert set(ranges) <= set(index()["trainers"]), name
         assert all(low <= high for low, high in ranges.values()), name
@@ -126,14 +148,20 @@ def test_typical_values_are_measured_on_healthy_trained_runs_with_even_seeds_and
         "loss": {"dpo": 100},
         "rewards/{name}/mean": {"dpo": 1},
     }
-    section = typical_values.section(found)
-    assert section.endswith('typical:\n  loss: {dpo: [0.059, 0.95]}\n  "rewards/{name}/mean": {dpo: [0.5, 0.5]}\n')
-    assert yaml.safe_load(section)["typical"]["loss"] == {"dpo": [0.059, 0.95]}
-
-
-def test_typical_values_are_numbers_for_yaml():
-    section = typical_values.section(
-        {"loss": {"dpo": [3e-05], "kto": [0.0]}, "kl": {f"t{i}": [1.5] for i in range(15)}}
+    assert typical_values.text(found) == (
+        '{\n "loss": {"dpo": [0.059, 0.95]},\n "rewards/{name}/mean": {"dpo": [0.5, 0.5]}\n}\n'
     )
-    assert yaml.safe_load(section)["typical"]["loss"] == {"dpo": [3e-05, 3e-05], "kto": [0, 0]}
-    assert max(map(len, section.splitlines())) <= 119
+
+
+def test_typical_values_are_not_written_without_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(typical_values, "ROOT", tmp_path)
+    monkeypatch.setattr(typical_values, "OUTPUT", tmp_path / "typical.json")
+    (tmp_path / "typical.json").write_text("kept")
+    assert typical_values.main([str(tmp_path / "runs"), "--write"]) == 1
+    problem = f"no healthy recorded runs in {tmp_path}/runs: record them with `make lab`\n"
+    assert capsys.readouterr() == ("", problem)
+    assert (tmp_path / "typical.json").read_text() == "kept"
+    label = {"fault": None, "replayed": False, "seed": 0, "trainer": "dpo", "config": {}}
+    write_run(tmp_path / "healthy__0.jsonl.gz", label, [Record(1, 0.0, "train", {"loss": 3e-05})])
+    assert typical_values.main([str(tmp_path), "--write"]) == 0
+    assert json.loads((tmp_path / "typical.json").read_text()) == {"loss": {"dpo": [3e-05, 3e-05]}}

@@ -101,7 +101,7 @@ def test_it_is_shown_and_explained(home):
     out = command(home, "rules", "show", "margin_is_enormous")
     assert "\n  condition: > 1000 for 2 steps (window 1, silent before log 1)\n" in out
     out = command(home, "explain", "margin_is_enormous")
-    assert "\nSpeaks when\n  rewards/margins is above 1000, at 2 logs in a row\n" in out
+    assert "\nSpeaks when\n  > 1000\n  for 2 steps\n" in out
     assert "  margin_is_enormous (high): " in command(home, "explain", "reward_margin")
 
 

@@ -20,81 +20,119 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from .engine.finding import DiagnosticsError
-from .engine.rule import SEVERITIES, STATUSES, Rule, select
+from .engine.rule import SEVERITIES, STATUSES, Rule, read_rules, select
+from .engine.rule_tests import check_tests
 from .engine.rulebook import BUILTIN, collect_rules
 from .engine.yaml_file import suggest
-from .explain import explain, wrapped
+from .explain import explain_all, when_in_words, wrapped
+from .metrics.checks import check_metric
 from .metrics.names import MetricMap, known_trainers
-from .rule_files import check, failures, read_rules
-from .wording import when_in_words
+from .rule_files import check
+
+
+ACTIONS = ("list", "show", "check", "test")  # of `rules`
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
-    args = parser().parse_args(argv)
-    with warnings.catch_warnings():
-        # a renamed rule is the user's business, the line of ours that found it is not
-        warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
-        sys.exit(_run(args))
+    sys.exit(_run(sys.argv[1:] if argv is None else list(argv)))
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(argv: list[str]) -> int:
     try:
-        code = args.run(args)
+        if sys.stdout is None:
+            raise DiagnosticsError("there is nowhere to write to: the standard output is closed")
+        sys.stdout.reconfigure(errors="backslashreplace")  # rules are UTF-8, the terminal may not be
+        code = _command(argv)
         sys.stdout.flush()
         return code
     except DiagnosticsError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return _refuse(error)
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)
         return 0
+    except OSError as error:
+        _give_up(sys.stdout)
+        return _refuse(f"trl-diagnostics: {error}")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The arguments of all commands."""
+def _command(argv: list[str]) -> int:
+    try:
+        args = parse(argv)
+    except SystemExit as done:  # help, or a wrong option: argparse has written what there is to say
+        return done.code
+    with warnings.catch_warnings():
+        # a renamed rule is the user's business, the line of ours that found it is not
+        warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
+        return args.run(args)
+
+
+def _refuse(error: DiagnosticsError | str) -> int:
+    try:
+        print(error, file=sys.stderr, flush=True)
+    except OSError:
+        _give_up(sys.stderr)
+    return 2
+
+
+def _give_up(stream: TextIO) -> None:
+    """What could not be written is not tried again when Python ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments of one command; `rules` without an action means `rules list`."""
+    if argv[:1] == ["rules"] and argv[1:2] not in [[action] for action in (*ACTIONS, "-h", "--help")]:
+        argv = ["rules", "list", *argv[1:]]
+    return _parser().parse_args(argv)
+
+
+def _parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="trl-diagnostics", description="Diagnostics for TRL post-training runs.")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     rules = commands.add_parser("rules", help="list, show, check and test rules")
-    rules.set_defaults(run=list_rules, names=[])
-    _add_filters(rules, None)
-    _add_actions(rules.add_subparsers(metavar="ACTION"))
-    what = commands.add_parser("explain", help="what a rule or a metric means")
-    what.add_argument("name", help="a rule, or a metric as TRL or this package calls it: kl, rewards/margins")
+    _add_actions(rules.add_subparsers(metavar="ACTION", required=True))
+    what = commands.add_parser("explain", help="what rules or metrics mean")
+    what.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="a rule, a metric as TRL or this package calls it (kl, rewards/margins), or a glob such as 'dpo_*'",
+    )
     what.add_argument("--trainer", help="trainer whose log has the metric: some keys mean something else in each")
-    what.set_defaults(run=explain_name)
+    what.set_defaults(run=explain_names)
     return top
 
 
 def _add_actions(actions: argparse._SubParsersAction) -> None:
-    some = actions.add_parser("list", help="one rule per entry, the worst first (the default)")
+    some = actions.add_parser("list", help="one rule per entry, the worst first; the default")
     some.add_argument("names", nargs="*", metavar="NAME", help="name or glob such as 'dpo_*'; all rules by default")
-    _add_filters(some, argparse.SUPPRESS)  # without it, options before `list` would be forgotten
+    some.add_argument("--trainer", help="only rules for this trainer, for example dpo")
+    some.add_argument("--severity", action="append", choices=SEVERITIES, help="may be given twice")
+    some.add_argument("--status", action="append", choices=STATUSES, help="may be given twice")
+    some.set_defaults(run=list_rules)
     show = actions.add_parser("show", help="the fields of some rules")
     show.add_argument("names", nargs="+", metavar="NAME", help="name, old name or glob")
     show.set_defaults(run=show_rules)
-    check = actions.add_parser("check", help="find everything that is wrong in rule files, failing tests too")
-    check.add_argument("paths", nargs="+", metavar="PATH", help="rule file or folder")
-    check.set_defaults(run=check_rules)
-    test = actions.add_parser("test", help="run the tests inside rule files and list the results")
-    test.add_argument("names", nargs="*", metavar="NAME|PATH", help="built-in rules (names, globs), files or folders")
-    test.set_defaults(run=test_rules)
-
-
-def _add_filters(command: argparse.ArgumentParser, default: str | None) -> None:
-    command.add_argument("--trainer", default=default, help="only rules for this trainer, for example dpo")
-    command.add_argument("--severity", default=default, action="append", choices=SEVERITIES, help="may be given twice")
-    command.add_argument("--status", default=default, action="append", choices=STATUSES, help="may be given twice")
+    checked = actions.add_parser("check", help="find everything that is wrong in rule files, failing tests too")
+    checked.add_argument("paths", nargs="+", metavar="PATH", help="rule file or folder")
+    checked.set_defaults(run=check_files)
+    tested = actions.add_parser("test", help="run the tests inside rule files and list the results")
+    tested.add_argument(
+        "names", nargs="*", metavar="NAME|PATH", help="built-in rules (names, globs), files or folders"
+    )
+    tested.set_defaults(run=run_tests)
 
 
 def list_rules(args: argparse.Namespace) -> int:
     """Print the built-in rules, the worst first."""
     rules = collect_rules()
-    names = select(rules, args.names, "rules list") if args.names else {rule.name for rule in rules}
+    names = select(rules, args.names, "rules") if args.names else {rule.name for rule in rules}
     rules = [rule for rule in rules if rule.name in names and _is_wanted(rule, args)]
-    if args.trainer:
+    if args.trainer is not None:
         metric_map = _map_of(args.trainer)
         rules = [rule for rule in rules if rule.applies_to((metric_map.trainer, *metric_map.bases))]
     for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
@@ -149,14 +187,14 @@ def _described(rule: Rule) -> str:
     return "\n".join([f"{rule.name}: {rule.description}", *body, *references])
 
 
-def explain_name(args: argparse.Namespace) -> int:
-    """Print what a rule or a metric means."""
-    trainer = _map_of(args.trainer).trainer if args.trainer else None
-    print(explain(args.name, collect_rules(), trainer))
+def explain_names(args: argparse.Namespace) -> int:
+    """Print what rules or metrics mean."""
+    trainer = None if args.trainer is None else _map_of(args.trainer).trainer
+    print(explain_all(args.names, collect_rules(), trainer))
     return 0
 
 
-def check_rules(args: argparse.Namespace) -> int:
+def check_files(args: argparse.Namespace) -> int:
     """Print all problems of all files."""
     _must_exist(args.paths)
     rules, problems = check(args.paths)
@@ -172,19 +210,12 @@ def _must_exist(paths: list[str]) -> None:
         raise DiagnosticsError("\n".join(f"{path}: no such file or folder" for path in missing))
 
 
-def test_rules(args: argparse.Namespace) -> int:
+def run_tests(args: argparse.Namespace) -> int:
     """Run the tests inside rule files; print a line per rule, and where and how each failure fails."""
-    paths = [name for name in args.names if _is_path(name)]
-    _must_exist(paths)
-    rules, problems = read_rules(paths or BUILTIN if not args.names or paths else [])
-    names = [name for name in args.names if name not in paths]
-    if names:
-        builtin = collect_rules()
-        selected = select(builtin, names, "rules test")
-        rules += [rule for rule in builtin if rule.name in selected]
+    rules, problems = _to_test(args.names)
     failed = 0
     for rule in rules:
-        lines = failures(rule)
+        lines = check_tests(rule, MetricMap)
         failed += len(lines)
         verdict = f"{len(lines)} FAILED" if lines else "ok" if rule.tests else "none"
         print(f"{rule.name}: {_count(len(rule.tests), 'test')}, {verdict}", *lines, sep="\n    ")
@@ -193,8 +224,27 @@ def test_rules(args: argparse.Namespace) -> int:
     return 1 if failed or problems else 0
 
 
+def _to_test(names: list[str]) -> tuple[list[Rule], list[str]]:
+    """Rules of files and folders, then built-in ones by name, and the problems of files that cannot be read."""
+    if not names:
+        return read_rules(BUILTIN, check_metric)
+    paths = [name for name in names if _is_path(name)]
+    _must_exist(paths)
+    rules, problems = read_rules(paths, check_metric)
+    if len(paths) < len(names):
+        builtin = collect_rules()
+        selected = select(builtin, [name for name in names if name not in paths], "rules test")
+        rules += [rule for rule in builtin if rule.name in selected]
+    return rules, problems
+
+
 def _is_path(name: str) -> bool:
-    return os.sep in name or name.endswith((".yaml", ".yml")) or Path(name).exists()
+    """A folder needs a separator, so that the name of a rule never means a folder of that name."""
+    if os.sep in name or name == ".":
+        return True
+    if name.endswith((".yaml", ".yml")):
+        return Path(name).is_file()
+    return False
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@
 
 """A metric's name in any spelling goes in, what TRL's source and names.yaml know about it comes out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -66,9 +66,20 @@ def meant_by(text: str, trainer: str | None = None) -> list[str]:
     found = dict.fromkeys(name for name in (text, plain) if name in names().names or entries_of_derived(name))
     found |= dict.fromkeys(sorted(_named(plain), key=lambda name: -len(_trainers(name))))
     if trainer:
-        meant = MetricMap(trainer).canonical(plain)
+        meant = _canonical(trainer, plain)
         return [name for name in found if name == meant or hole_pattern(name).fullmatch(meant)]
     return list(found)
+
+
+def trainers_with(text: str) -> list[str]:
+    """Trainers that log a metric of this name, key or alias in some release."""
+    logs = is_logged_by if meant_by(text) else lambda trainer, text: is_passed_through(text, trainer)
+    return [trainer for trainer in known_trainers() if logs(trainer, text)]
+
+
+def is_logged_by(trainer: str, text: str) -> bool:
+    """Whether a trainer logs a metric of this name, key or alias in some release, in training or evaluation."""
+    return _map(trainer).is_logged(split_key(text)[1]) and bool(meant_by(text, trainer))
 
 
 def _named(text: str) -> dict[str, None]:
@@ -83,10 +94,12 @@ def _trainers(name: str) -> set[str]:
     return {logged.trainer for logged in logged_as(name)}
 
 
-def is_passed_through(text: str) -> bool:
-    """Whether TRL logs it, or may log it, without a name of ours."""
+def is_passed_through(text: str, trainer: str | None = None) -> bool:
+    """Whether TRL, or one trainer of it, may log it without a name of ours."""
     plain = split_key(text)[1]
-    return any(fnmatchcase(plain, glob) for glob in names().passthrough) or bool(_nameless(plain))
+    loggers = _nameless(plain)
+    nameless = bool(loggers) if trainer is None else trainer in loggers
+    return nameless or any(fnmatchcase(plain, glob) for glob in names().passthrough)
 
 
 @cache
@@ -112,8 +125,11 @@ def from_transformers(name: str) -> bool:
 
 def logged_as(name: str) -> list[Logged]:
     """Keys of TRL that carry a canonical name, key by key in the order of names.yaml, then by trainer."""
-    rows = [row for source in _sources(name) for trainer in known_trainers() for row in _rows(source, trainer)]
-    return list(dict.fromkeys(rows))
+    groups: dict[tuple[str, str, str | None], list[Logged]] = {}
+    for source in _sources(name):
+        for row in [row for trainer in known_trainers() for row in _rows(source, trainer)]:
+            groups.setdefault((row.key, row.trainer, row.when), []).append(row)
+    return [row for rows in groups.values() for row in _merged(rows)]
 
 
 def _sources(name: str) -> list[Source]:
@@ -130,6 +146,20 @@ def _rows(source: Source, trainer: str) -> list[Logged]:
             cut = [_overlap((since, until), (source.since, source.until)) for since, until in spans]
             found += [Logged(entry["key"], trainer, *span, entry["when"]) for span in cut if span]
     return found
+
+
+def _merged(rows: list[Logged]) -> list[Logged]:
+    """Rows of one key, trainer and condition as one where their releases overlap: two places of the source log it."""
+    merged: list[Logged] = []
+    for row in sorted(rows, key=lambda row: parse_version(row.since)):
+        last = merged[-1] if merged else None
+        if last and _overlap((row.since, row.until), (last.since, last.until)):
+            open_end = None in (last.until, row.until)
+            until = None if open_end else max(last.until, row.until, key=parse_version)
+            merged[-1] = replace(last, until=until)
+        else:
+            merged.append(row)
+    return merged
 
 
 def _overlap(a: tuple[str, str | None], b: tuple[str | None, str | None]) -> tuple[str, str | None] | None:
