@@ -12,13 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""
-The built-in rules and the page of their accuracy go in, docs/source/rules.md and the numbers that `explain` shows come
-out; `--check` says whether what is committed is up to date.
-"""
+"""The built-in rules go in, docs/source/rules.md comes out; `--check` says whether what is committed is up to date."""
 
 import argparse
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -30,32 +26,10 @@ sys.path.insert(0, str(ROOT))
 from trl_diagnostics.engine.finding import Severity  # noqa: E402
 from trl_diagnostics.engine.rule import Rule, load_rules  # noqa: E402
 from trl_diagnostics.engine.rulebook import BUILTIN  # noqa: E402
-from trl_diagnostics.wording import MEANINGS, SAMPLES, clauses, in_words, when_in_words  # noqa: E402
+from trl_diagnostics.explain import MEANINGS, SAMPLES, clauses, when_in_words  # noqa: E402
 
 
 DOCS = ROOT / "docs" / "source"
-ACCURACY = "## By rule"  # heading in accuracy.md, which scripts/calibrate.py writes
-MEASURED = ("right when it fired", "fired when expected", "healthy runs")  # its columns that `explain` shows
-# Title and opening line of a family; a folder that is not here is shown under its own name.
-FAMILIES = {
-    "common": ("All trainers", "NaN, gradients, learning rate, loss: what goes wrong in every kind of training."),
-    "sft": ("Supervised fine-tuning", "Rules for `SFTTrainer`."),
-    "dpo": ("DPO", "Rules for `DPOTrainer`; some also hold for ORPO and CPO, which learn from the same pairs."),
-    "orpo": ("ORPO", "Rules for `ORPOTrainer`."),
-    "cpo": ("CPO", "Rules for `CPOTrainer`."),
-    "kto": ("KTO", "Rules for `KTOTrainer`."),
-    "reward": ("Reward models", "Rules for `RewardTrainer`."),
-    "grpo": ("GRPO and RLOO", "Rules for trainers that compare several completions of one prompt."),
-    "rloo": ("RLOO", "Rules for `RLOOTrainer` alone."),
-    "ppo": ("PPO", "Rules for `PPOTrainer`, which TRL has up to release 1.12."),
-    "online_dpo": ("Online DPO", "Rules for `OnlineDPOTrainer`."),
-    "distillation": ("Distillation", "Rules for the trainers that learn from a teacher."),
-    "sampling": (
-        "Sampling engine",
-        "Rules that compare the engine that samples (vLLM) with the model that is trained.",
-    ),
-    "tools": ("Tools", "Rules for training with tool calls."),
-}
 INTRO = """\
 <!-- Written by `make docs` from the files in trl_diagnostics/rules. Do not edit. -->
 
@@ -73,7 +47,7 @@ are right is measured in [Accuracy](accuracy).
 | high | the run is probably wasted, look now |
 | medium | the result will suffer |
 | low | worth knowing |
-| info | something odd-looking that is normal here; shown in reports only |
+| info | something odd-looking that is normal here; said in one sentence in the summary at the end, never before |
 
 Rules marked *experimental* never stop a run and never set an exit code. A *log* is one logged point of a metric: with
 `logging_steps=10` it is ten optimizer steps. Problems that no rule covers, and why, are listed in
@@ -83,7 +57,7 @@ In a condition,
 
 - `value`, or no name at all: the rule's own metric
 - a metric without a function: the mean of its last logs, as many as the window has
-- `for n steps`: at n logs in a row
+- `for n steps`: at n logs in a row; `for n of m steps`: at n of the last m
 {meanings}
 """
 
@@ -93,7 +67,7 @@ def page(rules: list[Rule]) -> str:
     families: dict[str, list[Rule]] = {}
     for rule in rules:
         families.setdefault(rule.document.path.relative_to(BUILTIN).parts[0], []).append(rule)
-    order = sorted(families, key=lambda name: ([*FAMILIES, name].index(name), name))
+    order = sorted(families, key=lambda name: (name != "common", name))
     count = Counter(rule.severity for rule in rules)
     severities = ", ".join(f"{count[severity]} {severity}" for severity in reversed(Severity) if count[severity])
     lines = [f"- `{name}`: {text}" for name, text in (line.split(": ", 1) for line in [*MEANINGS.values(), SAMPLES])]
@@ -103,11 +77,15 @@ def page(rules: list[Rule]) -> str:
 
 
 def family(name: str, rules: list[Rule]) -> str:
-    """A section: a table of its rules, then each of them."""
-    title, opening = FAMILIES.get(name, (name.replace("_", " ").capitalize(), ""))
+    """A section: a folder's trainers, a table of its rules, then each of them."""
+    count = Counter(trainer for rule in rules for trainer in rule.trainers)
+    trainers = ", ".join(f"{trainer} ({n})" for trainer, n in sorted(count.items(), key=lambda item: (-item[1], item)))
+    opening = (
+        f"{len(rules)} rule{'s' * (len(rules) != 1)}. Trainers, and how many of the rules are for each: {trainers}."
+    )
     table = ["| rule | severity | what it detects |", "|---|---|---|"]
     table += [f"| [`{rule.name}`](#{rule.name}) | {_severity(rule)} | {_cell(rule.description)} |" for rule in rules]
-    return "\n".join([f"## {title}\n", *([f"{opening}\n"] if opening else []), *table, "", *map(entry, rules)])
+    return "\n".join([f"## {name}\n", f"{opening}\n", *table, "", *map(entry, rules)])
 
 
 def _severity(rule: Rule) -> str:
@@ -148,32 +126,13 @@ def _link(url: str) -> str:
 
 def _condition(rule: Rule) -> str:
     since = f"not before log {rule.min_steps}" if rule.min_steps > 1 else "from the first log on"
-    words = in_words(rule)
-    if words:
-        return f"**Speaks when** {words}; {since} (`{_line(rule.condition.text)}`)."
     code = "\n".join(clauses(rule))
     return f"**Speaks when** this holds, {since}, with a window of {rule.window}:\n\n```text\n{code}\n```"
 
 
-def accuracy(text: str, rules: list[Rule]) -> dict[str, dict[str, str]]:
-    """How often each rule was right: the table of accuracy.md."""
-    section = text.partition(f"\n{ACCURACY}\n")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")]
-    header, *cells = [[cell.strip(" `") for cell in row] for row in rows] or [[]]
-    found = {row[0]: dict(zip(header, row, strict=False)) for row in cells}
-    return {
-        rule.name: {column: found[rule.name][column] for column in MEASURED}
-        for rule in sorted(rules, key=lambda rule: rule.name)
-        if rule.name in found
-    }
-
-
 def outputs() -> dict[Path, str]:
     """What is generated, file by file."""
-    rules = load_rules(BUILTIN)
-    measured = DOCS / "accuracy.md"
-    numbers = accuracy(measured.read_text(encoding="utf-8"), rules) if measured.is_file() else {}
-    return {DOCS / "rules.md": page(rules), BUILTIN / "accuracy.json": json.dumps(numbers, indent=1) + "\n"}
+    return {DOCS / "rules.md": page(load_rules(BUILTIN))}
 
 
 def main() -> int:

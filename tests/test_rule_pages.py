@@ -71,7 +71,7 @@ def test_an_entry(tmp_path):
 
 Wrong | very
 
-**Severity**: high, *experimental*. **Trainers**: dpo, kto. **Metric**: `rewards/margins`. Only where beta > 0.0.
+**Severity**: high, *experimental*. **Trainers**: dpo, kto. **Metric**: `rewards/margins`. Only where beta > 0.
 
 **Speaks when** this holds, not before log 5, with a window of 1:
 
@@ -98,17 +98,13 @@ for 2 steps
     )
 
 
-def test_an_entry_in_words(tmp_path):
-    (rule,) = read(tmp_path, wrong="< 0 for 2 steps")
-    words = "rewards/margins is below 0, at 2 logs in a row; not before log 5 (`< 0 for 2 steps`)"
-    assert f"\n**Speaks when** {words}.\n" in pages.entry(rule)
-
-
 def test_a_family(tmp_path):
     (rule,) = read(tmp_path, wrong="< 0")
     lines = pages.family("my_family", [rule]).splitlines()
-    assert lines[:5] == [
-        "## My family",
+    assert lines[:7] == [
+        "## my_family",
+        "",
+        "1 rule. Trainers, and how many of the rules are for each: dpo (1), kto (1).",
         "",
         "| rule | severity | what it detects |",
         "|---|---|---|",
@@ -124,20 +120,6 @@ def test_each_rule_is_on_the_page_once():
 def test_no_paragraph_holds_what_the_documentation_builder_takes_for_a_tag():
     text = re.sub(r"<!--.*?-->|```.*?```|`[^`\n]*`", "", pages.page(RULES), flags=re.DOTALL)
     assert re.findall(r"<[a-zA-Z/][^ ]*", text) == []
-
-
-def test_accuracy_is_read_from_its_page():
-    text = (
-        "# Accuracy\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n## By rule\n\nText.\n\n"
-        "| rule | severity | right when it fired | each recipe once | fired when expected | healthy runs |\n"
-        "|---|---|--:|--:|--:|--:|\n"
-        "| `lr_zero` | high | 12 of 12 | 100 % | 11 of 12 |  |\n"
-        "| `gone` | high | 1 of 1 | 100 % | 1 of 1 |  |\n\n## Public logs\n\n| x |\n|---|\n"
-    )
-    assert pages.accuracy(text, RULES) == {
-        "lr_zero": {"right when it fired": "12 of 12", "fired when expected": "11 of 12", "healthy runs": ""}
-    }
-    assert pages.accuracy("# Accuracy\n", RULES) == {}
 
 
 def test_check_names_what_is_out_of_date(tmp_path, monkeypatch, capsys):
