@@ -23,6 +23,7 @@ import pytest
 from trl_diagnostics import DiagnosticsError, Engine, MetricMap, Record, cli, collect_rules, parse_alert
 from trl_diagnostics.explain import explain
 from trl_diagnostics.metrics.checks import check_metric, check_rule
+from trl_diagnostics.metrics.names import known_trainers
 from trl_diagnostics.sinks import console
 
 
@@ -70,7 +71,47 @@ def test_the_commands_exist():
     commands = re.findall(r"^\| `trl-diagnostics (.*?)` \|", README, re.MULTILINE)
     assert len(commands) == 6
     for command in commands:
-        cli.parser().parse_args(command.replace("[", "").replace("]", "").replace("'", "").split())
+        cli.parse(command.replace("[", "").replace("]", "").replace("'", "").split())
+
+
+def test_every_local_link_leads_somewhere():
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *(root / "docs" / "source").glob("*.md")]
+    pages.append(root / "trl_diagnostics" / "rules" / "README.md")
+    lost = []
+    for page in pages:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for link in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
+            path, _, anchor = link.partition("#")
+            found = [page] if not path else [page.parent / path, page.parent / f"{path}.md"]  # the docs leave .md away
+            target = next((file for file in found if file.exists()), None)
+            if target is None or anchor and anchor not in anchors(target):
+                lost.append(f"{page.name}: {link}")
+    assert sorted(set(lost)) == []
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+def test_nearly_all_trainers_have_rules_of_their_own():
+    rules = [rule for rule in collect_rules() if not {"all", "common"} & set(rule.trainers)]
+    maps = [MetricMap(trainer) for trainer in known_trainers()]
+    without = [one.trainer for one in maps if not any(rule.applies_to((one.trainer, *one.bases)) for rule in rules)]
+    assert len(without) <= len(maps) / 6 and not {"sft", "dpo", "grpo", "bco", "prm"} & set(without)
+
+
+def test_info_is_said_in_the_same_words_everywhere():
+    root = Path(__file__).parents[1]
+    words = "something odd-looking that is normal here; said in one sentence in the summary at the end, never before"
+    for file in (
+        "README.md",
+        "docs/source/rules.md",
+        "trl_diagnostics/rules/README.md",
+        "trl_diagnostics/engine/finding.py",
+    ):
+        assert words in (root / file).read_text(encoding="utf-8"), file
 
 
 def test_the_demo_feeds_keys_that_trl_logs():
