@@ -99,8 +99,8 @@ def public_section(logs: list[Public]) -> str:
         f"{len(logs)} logs of runs that other people published with a licence, of {len({log.repo for log in logs})} "
         f"repositories; {read} could be read and judged. They are no part of this project. One reader of the numbers "
         f"said how each looks, so this is a reading and no proof; of {len(documented)} logs the authors say "
-        f"themselves that the run broke, and {sum(log.warned for log in documented)} of these get a warning. Nearly all "
-        f"training arguments are unknown, so the rules see TRL's defaults."
+        f"themselves that the run broke, and {sum(log.warned for log in documented)} of these get a warning. Nearly "
+        f"all training arguments are unknown, so the rules see TRL's defaults."
     )
     return f"{PUBLIC}\n\n{fill(text, 119, **UNBROKEN)}\n\n{by_look(logs)}\n\n{by_repository(logs)}\n"
 
@@ -147,9 +147,9 @@ it fires. *Other faults*: runs with a fault that neither expects the rule nor ha
 The number that varies is found like this: in the first comparison or function that looks at the rule's own metric, the
 first number that multiplies or divides, or else the first number. Exact tests (`==`, `nonfinite`), numbers below 0.001
 (zero but for rounding), windows and counts of logs are not tuned. It is scaled by {grid};
-of a number between 0.75 and 2 the distance from 1 is scaled instead. The same number in other comparisons of the same metric moves with it. All
-else stays, also the other rules that silence this one. {exact} of {rules} rules have no such number; rules that no
-recorded fault expects are not shown.
+of a number between 0.75 and 2 the distance from 1 is scaled instead. The same number in other comparisons of
+the same metric moves with it. All else stays, also the other rules that silence this one. {exact} of {rules} rules
+have no such number; rules that no recorded fault expects are not shown.
 """
 
 
