@@ -27,7 +27,13 @@ from failure_lab.recipe import recipes
 
 LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 DEAD_LETTERS = ("dpo_stuck_at_start", "kto_stuck_at_start", "reward_stuck_at_chance", "sft_not_learning")
-LR_HIGH = ("lr_far_too_high", "lr_high_for_sft", "lr_high_for_preference", "lr_high_for_rl", "lr_high_for_reward_model")
+LR_HIGH = (
+    "lr_far_too_high",
+    "lr_high_for_sft",
+    "lr_high_for_preference",
+    "lr_high_for_rl",
+    "lr_high_for_reward_model",
+)
 UNSTABLE = ("grad_norm_explosion", "loss_and_gradients_diverge", "loss_divergence")
 
 

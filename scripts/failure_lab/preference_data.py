@@ -100,13 +100,16 @@ RECIPES = [
         },
         {
             "trainer": "dpo",
-            "expected": ("dpo_margin_collapse", "loss_and_gradients_diverge"),
+            "expected": ("dpo_margin_collapse", "loss_and_gradients_diverge", "loss_divergence"),
             "symptoms": ("dpo_accuracy_below_chance", *DIVERGES),
         },
-        {"trainer": "reward", "expected": ("reward_accuracy_below_chance", "loss_and_gradients_diverge")},
+        {
+            "trainer": "reward",
+            "expected": ("reward_accuracy_below_chance", "loss_and_gradients_diverge", "loss_divergence"),
+        },
         {
             "trainer": "kto",
-            "expected": ("kto_margin_negative", "loss_and_gradients_diverge"),
+            "expected": ("kto_margin_negative", "loss_and_gradients_diverge", "loss_divergence"),
             "build": lambda seed: {"train_dataset": judged_wrongly_after(1200, seed)},
         },
     ),
