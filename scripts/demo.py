@@ -124,7 +124,7 @@ def main() -> None:
     logging.basicConfig(stream=sys.stdout, format="%(message)s")
     for run in (healthy_dpo, frozen_dpo, clipped_grpo, importance_sampling):
         run()
-    print(f"\nEach run left metrics.jsonl and findings.jsonl in its diagnostics folder under {FOLDER}")
+    print(f"\nEach run left its metrics, findings and coverage in a diagnostics folder under {FOLDER}")
 
 
 if __name__ == "__main__":
