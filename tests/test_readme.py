@@ -42,6 +42,24 @@ def test_the_warning_is_that_of_the_demo():
     assert f"```\n{console.warning(found[0])}\n```" in README
 
 
+def test_the_accuracy_is_that_of_the_page():
+    page = (Path(__file__).parents[1] / "docs" / "source" / "accuracy.md").read_text(encoding="utf-8")
+    said = README[README.index("## How often it is right") : README.index("## Cost")]
+
+    def held_out(row):
+        line = next(line for line in page.splitlines() if line.startswith(f"| {row}"))
+        return re.search(r"([\d,]+) (?:of|in) ([\d,]+)", line).groups()
+
+    assert "in {} of {} faulty runs".format(*held_out("a warning, or a remark")) in said
+    assert "a warning in {},".format(*held_out("... strictly: a warning")) in said
+    assert "names it in {} of {};".format(*held_out("the first finding that counts")) in said
+    assert "{} of {} healthy runs would have been stopped".format(*held_out("healthy runs that would")) in said
+    warnings, records = held_out("warnings per 1,000 healthy records")
+    assert f"{records} healthy records brought {warnings} warning" in said
+    delay = re.search(r"\| median delay in logs +\| +<= 10 \| +([\d.]+)", page)[1]
+    assert f"in the median {delay} logs after" in " ".join(said.split())
+
+
 def test_the_alerts_can_be_used():
     alerts = re.findall(r'^ +"(\w+: .*? -> \w+: .*?)",$', README, re.MULTILINE)
     assert len(alerts) == 3
