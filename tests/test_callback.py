@@ -235,10 +235,11 @@ def test_nan_in_the_middle_of_a_step(kind, overrides, tmp_path):
 def test_grpo_with_a_constant_reward_names_its_cause(tmp_path):
     callback = DiagnosticsCallback()
     train(
-        "grpo", tmp_path, callback, max_steps=15, reward_funcs=lambda completions, **kwargs: [0.5] * len(completions)
+        "grpo", tmp_path, callback, max_steps=30, reward_funcs=lambda completions, **kwargs: [0.5] * len(completions)
     )
-    worst = [finding for finding in callback.findings if finding.severity in ("critical", "high")]
-    assert worst and "reward" in worst[0].rule and worst[0].step <= 10
+    first, worst, *more = [finding for finding in problems(callback.findings) if finding.state == "started"]
+    assert (first.rule, first.severity) == ("reward_constant_so_far", "medium") and first.step <= 10
+    assert (worst.rule, worst.severity, more) == ("reward_constant", "high", [])
     assert [line.to_json() for line in findings(tmp_path)] == replay(callback, tmp_path)
 
 
@@ -275,7 +276,7 @@ def test_stop_without_a_checkpoint_says_so(tmp_path, caplog):
     stage.log({"loss": 1.0, "boom": 1.0})
     assert stage.control.should_training_stop
     assert messages(caplog, "[STOP]") == [
-        "[STOP] Training stops because of alert_boom_gt_0_5_for_1_steps, found at step 41. No checkpoint on disk is surely from before the problem."
+        "[STOP] Training stops because of alert_boom_gt_0_5_for_1_steps, found at step 41. No checkpoint on disk is known to be from before it."
     ]
     assert callback.broken == {}
 
@@ -920,7 +921,7 @@ def test_what_an_option_turns_off_does_not_apply_from_the_start(tmp_path):
     before = stage.callback.engine.coverage()
     assert before["kl_runaway"] == before["importance_sampling_ratio_low"] == "not applicable"
     stage = Stage(DiagnosticsCallback(), tmp_path, GRPOConfig, beta=0.04, use_vllm=True)
-    assert stage.callback.engine.coverage()["kl_runaway"] == "warming up"
+    assert stage.callback.engine.coverage()["kl_runaway"] == "too few logs"
 
 
 def test_the_checkpoint_is_found_by_the_logs_not_by_logging_steps(tmp_path, caplog):
@@ -941,7 +942,7 @@ def test_the_checkpoint_one_came_from_is_not_recommended_when_it_is_ruined(tmp_p
     train("sft", tmp_path, None, [tiny.PoisonWeights(3)], max_steps=6, save_strategy="steps", save_steps=6)
     callback = DiagnosticsCallback(stop_on_critical=True)
     train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-6"), max_steps=20)
-    assert messages(caplog, "[STOP] ")[0].endswith("No checkpoint on disk is surely from before the problem.")
+    assert messages(caplog, "[STOP] ")[0].endswith("No checkpoint on disk is known to be from before it.")
 
 
 def test_an_evaluation_after_the_checkpoint_does_not_tell_its_story_twice(tmp_path):

@@ -167,7 +167,7 @@ def test_test_of_files(tmp_path, capsys):
     assert run(capsys, "rules", "test", tmp_path) == (
         1,
         "bad: 2 tests, 1 FAILED\n"
-        f"    {file}:9:5: tests: 'jumps': fires at [13], expected [13, 15]\n"
+        f"    {file}:9:5: tests: 'jumps': fires at 13, expected 13, 15\n"
         "boom: 1 test, ok\n"
         "untested: 0 tests, none\n"
         "3 rules, 3 tests, 1 failed\n",
@@ -268,7 +268,7 @@ def test_text_that_the_terminal_cannot_show(tmp_path):
     file = rule_file(tmp_path, GOOD.replace("name: jumps", "name: \u00fcber").replace("fires: 13", "fires: 9"))
     done = shell(f"trl-diagnostics rules check {file}", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (1, b"")
-    assert b"tests: '\\xfcber': fires at [13], expected [9]" in done.stdout
+    assert b"tests: '\\xfcber': fires at 13, expected 9" in done.stdout
 
 
 def test_a_path_that_is_no_text(tmp_path):
@@ -309,7 +309,7 @@ def test_check_of_a_failing_test(tmp_path, capsys):
     file = rule_file(tmp_path, GOOD.replace("fires: 13", "fires: never"))
     assert run(capsys, "rules", "check", tmp_path) == (
         1,
-        f"{file}:9:5: tests: 'jumps': fires at [13], expected never\n1 rule, 1 test, 1 problem\n",
+        f"{file}:9:5: tests: 'jumps': fires at 13, expected never\n1 rule, 1 test, 1 problem\n",
         "",
     )
 
@@ -348,7 +348,8 @@ def test_check_goes_on_after_a_file_that_cannot_be_read(tmp_path, capsys):
         "      dropp(5) for 3 steps",
         "      ^",
         f"{second}:6:7: when: no training argument 'bta'; did you mean 'beta'?",
-        f"{second}:10:5: tests: 'jumps': fires at never, expected [12]",
+        f"{second}:10:5: tests: 'jumps': never fires, expected 12; the rule does not apply, for bta is None: "
+        "give the test a config",
         "1 rule, 1 test, 3 problems",
     ]
 

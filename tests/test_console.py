@@ -84,7 +84,7 @@ def test_stopped():
     )
     assert console.stopped(finding(), 120, None) == (
         "[STOP] Training stops because of importance_sampling_ratio_low, found at step 120. "
-        "No checkpoint on disk is surely from before the problem."
+        "No checkpoint on disk is known to be from before it."
     )
 
 
@@ -100,10 +100,11 @@ def test_banner():
 
 def test_too_few_logs():
     assert console.too_few_logs(["a", "b", "c", "d", "e", "f"], 100, 10) == (
-        "TRL diagnostics: 6 rules need more than the 10 logs of this run (max_steps 100, logging_steps 10) and will stay "
-        "silent: a, b, c, d and 2 more. A lower logging_steps lets them speak."
+        "TRL diagnostics: 6 rules need more than the 10 logs of this run (max_steps 100, logging_steps 10) and will stay silent:"
+        "\n  a, b, c, d and 2 more. A lower logging_steps lets them speak."
     )
     assert console.too_few_logs(["a"], 100, 10).startswith("TRL diagnostics: 1 rule needs more than the 10 logs")
+    assert "A lower" not in console.too_few_logs(["a"], 10, 1)  # there is none
 
 
 def test_summary():
@@ -120,14 +121,14 @@ def test_summary():
         "TRL diagnostics: 1 critical, 1 high, 1 medium findings in 200 logs\n"
         "  1. [CRITICAL] nonfinite_loss  step 58 to the end\n"
         "       Loss is nan.\n"
-        "       What to do: Lower the rate.\n"
+        "       Fix: Lower the rate.\n"
         "  2. [MEDIUM] late  step 50 to 70\n"
         "       Late.\n"
-        "       What to do: Do this.\n"
+        "       Fix: Do this.\n"
         "  3. [HIGH] follows  step 61 to the end\n"
         "       KL is high.\n"
         "       Follows nonfinite_loss.\n"
-        "  Rules: 1 active, 1 warming up, 1 not applicable, 2 blind (by name in coverage.json)\n"
+        "  Rules: 1 active, 1 too few logs, 1 not applicable, 2 blind (by name in coverage.json)\n"
         "  Blind, a metric never came: b, c\n"
         "  Too few logs: d\n"
         "  Switched off after an error of its own: on_finding (KeyError: 'x')"
@@ -137,7 +138,7 @@ def test_summary():
 def test_summary_of_a_healthy_run():
     assert console.summary([], {"a": ACTIVE}, 1, {}) == (
         "TRL diagnostics: no findings in 1 log\n"
-        "  Rules: 1 active, 0 warming up, 0 not applicable, 0 blind (by name in coverage.json)"
+        "  Rules: 1 active, 0 too few logs, 0 not applicable, 0 blind (by name in coverage.json)"
     )
 
 
@@ -149,7 +150,7 @@ def test_what_is_normal_is_no_finding_and_has_one_sentence():
         "TRL diagnostics: 1 low finding in 60 logs",
         "  1. [LOW] late  step 50 to the end",
         "       Late.",
-        "       What to do: Do this.",
+        "       Fix: Do this.",
         "  Normal here, though it may look odd:",
         "    odder (step 3): Odder is normal.",
         "    odd (step 7): Odd is normal.",

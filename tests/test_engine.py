@@ -468,13 +468,13 @@ def test_coverage():
         rule("> 1", "foreign", trainers=("dpo",)),
     ]
     engine = Engine(rules, "grpo", {"beta": 2})
-    assert set(engine.coverage().values()) == {"warming up", "not applicable"}
+    assert set(engine.coverage().values()) == {"too few logs", "not applicable"}
     for record in records(m=[5.0] * 4):
         engine.update(record)
     assert engine.coverage() == {
         "active": "active",
-        "warming": "warming up",
-        "filling": "warming up",
+        "warming": "too few logs",
+        "filling": "too few logs",
         "blind": "blind",
         "blind_glob": "blind",
         "half_blind": "blind",

@@ -144,9 +144,9 @@ RULE = rule("> 1 for 3 steps", message="{metric} at {value:.1f}")
         ({"series": "0x5 2x5 0 2x3", "fires": [8, 14], "message": "m at 2.0"}, None),
         ({"series": "0x5 2x2 0", "fires": "never"}, None),
         ({"series": {"m": "2x5", "kl": 1}, "fires": 3}, None),
-        ({"series": "0x5 2x5", "fires": 7}, "fires at [8], expected [7]"),
-        ({"series": "0x5 2x5", "fires": "never"}, "fires at [8], expected never"),
-        ({"series": "0x9", "fires": 8}, "fires at never, expected [8]"),
+        ({"series": "0x5 2x5", "fires": 7}, "fires at 8, expected 7"),
+        ({"series": "0x5 2x5", "fires": "never"}, "fires at 8, expected never"),
+        ({"series": "0x9", "fires": 8}, "never fires, expected 8"),
         ({"series": "0x9"}, "fires: expected never, a point or a list of points, found None"),
         ({"series": "0x9", "fires": "always"}, "fires: expected never, a point or a list of points, found 'always'"),
         ({"series": "0x9", "fires": 0}, "fires: expected never, a point or a list of points, found 0"),
@@ -179,9 +179,11 @@ def test_config_decides():
     conditional = rule("> config.limit", window=1, when={"use_vllm": True})
     test = {"series": "0x3 2x3", "fires": 4}
     assert run_test(conditional, {**test, "config": {"use_vllm": True, "limit": 1}}) is None
-    assert run_test(conditional, {**test, "config": {"use_vllm": True, "limit": 3}}) == "fires at never, expected [4]"
-    assert run_test(conditional, {**test, "config": {"use_vllm": False, "limit": 1}}) == "fires at never, expected [4]"
-    assert run_test(conditional, test) == "fires at never, expected [4]"
+    assert run_test(conditional, {**test, "config": {"use_vllm": True, "limit": 3}}) == "never fires, expected 4"
+    assert run_test(conditional, {**test, "config": {"use_vllm": False, "limit": 1}}) == (
+        "never fires, expected 4; the rule does not apply, for use_vllm is False: give the test a config"
+    )
+    assert run_test(conditional, test).endswith("for use_vllm is None: give the test a config")
 
 
 def test_logging_steps_set_the_step_of_a_point():
@@ -262,7 +264,7 @@ def test_complete_rule_may_enter(tmp_path):
 def test_failing_tests_are_located(tmp_path):
     failing = load(tmp_path, HEAD + "tests:\n  - {name: a, series: 3x9, fires: 4}\n  - {series: 0}\n  - 5\n")
     assert check_tests(failing) == [
-        f"{tmp_path}/r.yaml:9:5: tests: 'a': fires at [3], expected [4]",
+        f"{tmp_path}/r.yaml:9:5: tests: 'a': fires at 3, expected 4",
         f"{tmp_path}/r.yaml:10:5: tests: '2': fires: expected never, a point or a list of points, found None",
         f"{tmp_path}/r.yaml:11:5: tests: '3': expected a map, found 5",
     ]

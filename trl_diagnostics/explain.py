@@ -41,6 +41,7 @@ from .metrics.lookup import (
     spellings,
     trainers_with,
 )
+from .metrics.names import MetricMap
 
 
 FLOOR, CEILING = 40, 119  # of the width of a line
@@ -124,7 +125,8 @@ def explain(name: str, rules: list[Rule], trainer: str | None = None) -> str:
         rules (`list[Rule]`):
             All rules.
         trainer (`str`, *optional*):
-            Trainer in whose logs the metric was seen, where trainers log different numbers under one key.
+            Trainer in whose logs the metric was seen, where trainers log different numbers under one key; only its
+            rules are listed.
 
     Raises:
         `DiagnosticsError`: for a name that nobody knows, with the nearest one, or that the trainer does not log.
@@ -134,6 +136,9 @@ def explain(name: str, rules: list[Rule], trainer: str | None = None) -> str:
         name = select(rules, [name]).pop()
     if name in present:
         return explain_rule(present[name], rules)
+    if trainer:
+        family = MetricMap(trainer)
+        rules = [rule for rule in rules if rule.applies_to((family.trainer, *family.bases))]
     for own in (name, f"config.{name}"):
         if own in OF_THE_LANGUAGE:
             return _sections(own, {"": OF_THE_LANGUAGE[own], LOOKING: _looking(own, rules)})

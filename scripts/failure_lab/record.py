@@ -22,6 +22,7 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -202,7 +203,7 @@ def record_all(runs: list[Run], arguments: argparse.Namespace) -> int:
         if part:
             failed += sum(not _tell(run, future) for run, future in _in_parallel(part, arguments, trl_path))
     size = sum(file.stat().st_size for file in arguments.folder.glob(f"*{corpus.SUFFIX}"))
-    print(f"{size / 1e6:.1f} MB in {arguments.folder}; {failed} runs could not be recorded")
+    print(f"{len(missing) - failed} runs recorded, {failed} could not be; {size / 1e3:,.0f} kB in {arguments.folder}")
     return failed
 
 
@@ -232,7 +233,10 @@ def main() -> int:
     arguments = _arguments()
     chosen = [recipe for recipe in RECIPES.values() if fnmatch.fnmatchcase(recipe.name, arguments.only)]
     runs = [(recipe, seed) for recipe in chosen for seed in range(arguments.seeds or recipe.seed_count)]
+    if not runs:
+        sys.exit(f"no run is called {arguments.only}; --list shows all names")
     if arguments.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` is no error
         print(as_text(chosen))
     elif arguments.relabel:
         relabel(runs, arguments.folder)

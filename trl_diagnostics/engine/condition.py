@@ -346,6 +346,12 @@ class Parser:
 
     def fail_function(self):
         token = self.token
+        if token.text in (*CALLED, *STATISTICS):
+            example = {"trend": "trend(up)", "range": "range(0, 1)", "outside": "outside(0, 1)"}
+            usual = f"{token.text}(loss)" if token.text in STATISTICS else f"{token.text}(3)"
+            raise DiagnosticsError(
+                f"'{token.text}' needs parentheses, for example {example.get(token.text, usual)}", token.column
+            )
         close = difflib.get_close_matches(token.text, [*CALLED, *PLAIN, *STATISTICS, *MATH], 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; use {', '.join([*CALLED, *PLAIN])}"
         raise DiagnosticsError(f"unknown function '{token.text}'{hint}", token.column)

@@ -27,14 +27,14 @@ from .history import History
 from .judge import Judge, fill, look, needs, once_seen, pattern
 from .needs import points_needed
 from .rule import Rule, current_names
-from .tree import OF_THE_RECORD, Function, walk
+from .tree import OF_THE_RECORD, Function, can_hold, walk
 from .verdict import Scope, Value, bind_sum, bind_test, numbers_of
 from .when import Predicate, holds, parse_when
 
 
 STATE_VERSION = 1
 MOST_METRICS = 1000  # a run that invents a name for each sample must not grow without end
-ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND = "active", "warming up", "not applicable", "blind"
+ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND = "active", "too few logs", "not applicable", "blind"
 
 
 class Engine:
@@ -94,8 +94,9 @@ class Engine:
     def _may_apply(self, rule: Rule) -> bool:
         """An unknown trainer gets the rules whose metrics appear, but `loss` appears everywhere and says nothing."""
         everywhere = self.metric_map.everywhere if self.metric_map else ()
-        metrics = {self._canonical(name) for name in (rule.metric, *rule.condition.metrics)}
-        return self.trainer == "unknown" and not metrics.issubset(everywhere)
+        own = {name for name in rule.condition.metrics if self._canonical(name) not in everywhere}
+        needs_own = bool(own) and not can_hold(rule.condition.test, own)
+        return self.trainer == "unknown" and (self._canonical(rule.metric) not in everywhere or needs_own)
 
     def _canonical(self, metric: str) -> str:
         return self.metric_map.canonical(metric) if self.metric_map else metric
@@ -249,7 +250,7 @@ class Engine:
             first_step=judge.episode.first_step,
             metric=judge.metric,
             value=value,
-            message=rule.render(shown),
+            message=rule.render(shown) if state == "started" else f"Over at step {step}.",
             why=rule.why,
             fix=rule.fix,
             reference=list(rule.reference),
@@ -261,7 +262,7 @@ class Engine:
 
     def coverage(self) -> dict[str, str]:
         """
-        Whether each rule of this trainer can speak: rule name to `"active"`, `"warming up"`, `"not applicable"` (its
+        Whether each rule of this trainer can speak: rule name to `"active"`, `"too few logs"`, `"not applicable"` (its
         `when` does not hold, or the option with which TRL logs its metric is off) or `"blind"` (a metric it needs never
         came).
         """

@@ -123,11 +123,26 @@ def run_test(rule: Rule, test: Any, metric_map_of: Callable[[str], Any] | None =
     started = [(position, finding) for position, finding in findings if finding.state == "started"]
     positions = [position for position, _ in started]
     if positions != expected:
-        return f"fires at {positions or 'never'}, expected {expected or 'never'}"
+        fires = f"fires at {_listed(positions)}" if positions else "never fires"
+        return (
+            f"{fires}, expected {_listed(expected) if expected else 'never'}{_why_silent(rule, test, metric_map_of)}"
+        )
     said = started[0][1].message if started else None
     if "message" in test and said != test["message"]:
         return f"says {said!r}, expected {test['message']!r}"
     return None
+
+
+def _listed(points: list[int]) -> str:
+    return ", ".join(map(str, points))
+
+
+def _why_silent(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None) -> str:
+    """Whether the rule is not even judged with the training arguments of the test."""
+    engine, _ = _engine(rule, test, metric_map_of)
+    wrong = [key for key, wanted in rule.when.items() if not holds(wanted, engine.config.get(key))]
+    found = ", ".join(f"{key} is {engine.config.get(key)!r}" for key in wrong)
+    return f"; the rule does not apply, for {found}: give the test a config" if wrong else ""
 
 
 def _bad_field(test: Any) -> str | None:
@@ -157,12 +172,18 @@ def _expected(fires: Any) -> list[int] | None:
     return points if all(type(point) is int and point > 0 for point in points) else None
 
 
-def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None) -> list[tuple[int, Any]]:
+def _engine(
+    rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None
+) -> tuple[Engine, dict[str, Any]]:
     trainer = test.get("trainer") or rule.trainers[0]
     trainer = "sft" if trainer in ANY_TRAINER else trainer
-    metric_map = metric_map_of(trainer) if metric_map_of else None
     config = {"logging_steps": 1, **test.get("config", {})}
-    engine = Engine([rule], trainer, config, metric_map)
+    return Engine([rule], trainer, config, metric_map_of(trainer) if metric_map_of else None), config
+
+
+def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any] | None) -> list[tuple[int, Any]]:
+    engine, config = _engine(rule, test, metric_map_of)
+    metric_map = engine.metric_map
     series = test["series"] if isinstance(test["series"], dict) else {rule.metric: test["series"]}
     columns = {name: parse_series(text, name) for name, text in series.items()}
     if empty := [name for name, points in columns.items() if not points]:

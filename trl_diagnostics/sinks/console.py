@@ -71,10 +71,12 @@ def too_few_logs(names: list[str], max_steps: int, logging_steps: int) -> str:
     """Warning about rules whose warm-up is longer than the run."""
     points = max_steps // max(logging_steps, 1)
     need = "rule needs" if len(names) == 1 else "rules need"
-    return (
+    hint = " A lower logging_steps lets them speak." if logging_steps > 1 else ""
+    said = (
         f"TRL diagnostics: {len(names)} {need} more than the {points} logs of this run (max_steps {max_steps}, "
-        f"logging_steps {logging_steps}) and will stay silent: {_some(names)}. A lower logging_steps lets them speak."
+        f"logging_steps {logging_steps}) and will stay silent: {_some(names)}.{hint}"
     )
+    return textwrap.fill(said, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def warning(finding: Finding) -> str:
@@ -112,7 +114,7 @@ def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
 
 def stopped(finding: Finding, step: int, checkpoint: str | None) -> str:
     """Why training ends here and where to go on from."""
-    go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint on disk is surely from before the problem."
+    go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint on disk is known to be from before it."
     return f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}"
 
 
@@ -178,7 +180,7 @@ def _advice(finding: Finding, why: bool) -> list[str]:
     if finding.cascade_of:
         return lines + _block(f"Follows {finding.cascade_of}.")
     lines += _block(f"Why: {finding.why}") if why and finding.why else []
-    return lines + (_block(f"What to do: {finding.fix}") if finding.fix else [])
+    return lines + (_block(f"Fix: {finding.fix}") if finding.fix else [])
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
