@@ -603,3 +603,9 @@ def test_a_run_of_unknown_length_has_no_part_of_its_length():
     late = rule("last(m) > 0 and step >= 0.5 * config.max_steps")
     assert episodes([late], config={"max_steps": -1}, m=[1.0] * 9) == []
     assert episodes([late], config={"max_steps": 8}, m=[1.0] * 9) == [("r", "started", 4)]
+
+
+def test_odd_numbers_of_processes_count_as_one():
+    config = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "logging_steps": 10}
+    for odd in ([], "x", 0, None):
+        assert Engine([], "grpo", config | {"world_size": odd}).config["samples_per_log"] == 80

@@ -70,11 +70,12 @@ LIMITS = """## What this does not cover
 
 - Models of two layers and 32 hidden units, trained for a minute at most on made-up text. Faults keep their mechanism
   at that size, but large models are less noisy, learn more slowly and fail in ways that a small one cannot. The public
-  logs below are a first check of that.
+  logs below are a first check of that; they were at hand while the rules were written.
 - One process, without real vLLM and DeepSpeed: what only shows there is replayed or missing.
 - Faults that nobody thought of. The rates are over the kinds that the failure lab knows, not over what happens in
   practice.
-- A label is a judgement too: which rule is the right answer, and from which step on a log can show it.
+- A label is a judgement too: which rule is the right answer, and from which step on a log can show it. Labels were
+  completed while rules were written, by what the tuned half showed.
 """
 
 LOGS = """## How soon

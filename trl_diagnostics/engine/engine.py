@@ -372,8 +372,13 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
     factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")
     if not all(isinstance(config.get(name), int | float) for name in factors):
         return config
-    samples = math.prod(config[n] for n in factors) * (config.get("world_size") or 1)
-    return {**config, "samples_per_log": samples / (config.get("num_iterations") or 1)}
+    world_size, iterations = (_positive(config.get(name)) for name in ("world_size", "num_iterations"))
+    return {**config, "samples_per_log": math.prod(config[n] for n in factors) * world_size / iterations}
+
+
+def _positive(value: Any) -> float:
+    """A number of processes or passes; 1 where an old log has none."""
+    return value if isinstance(value, int | float) and value > 0 else 1
 
 
 def _parsed(when: dict[str, Any]) -> dict[str, tuple[Predicate, ...]]:
