@@ -90,7 +90,8 @@ def test_a_healthy_run(kind, tmp_path):
     assert callback.metric_map.trainer == kind.replace("_", "")
     assert any(key.startswith("eval_") for key in keys.keys) == bool(rows)
     assert unknown_keys(keys.keys, callback.metric_map) == []
-    assert [f"{finding.rule} at {finding.step}: {finding.message}" for finding in callback.findings] == []
+    odd = [finding for finding in callback.findings if finding.severity != "info"]  # not what is called normal
+    assert [f"{finding.rule} at {finding.step}: {finding.message}" for finding in odd] == []
     assert surprisingly_blind(callback.engine, callback.metric_map) == []
 
 
