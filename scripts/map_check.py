@@ -106,7 +106,7 @@ def broken_rules(trainer: str, key: str | None, at: str, rules: Path) -> list[st
     broken = []
     for rule in load_rules(rules):
         uses = lost is None or any(_same(lost, name) for name in _used(rule, metrics))
-        if uses and rule.applies_to((trainer, *metrics.bases)):
+        if uses and rule.applies_to(metrics.family):
             broken.append(f"{rule.name} ({rule.document.path.relative_to(rules)})")
     return broken
 

@@ -133,8 +133,8 @@ def list_rules(args: argparse.Namespace) -> int:
     names = select(rules, args.names, "rules") if args.names else {rule.name for rule in rules}
     rules = [rule for rule in rules if rule.name in names and _is_wanted(rule, args)]
     if args.trainer is not None:
-        metric_map = _map_of(args.trainer)
-        rules = [rule for rule in rules if rule.applies_to((metric_map.trainer, *metric_map.bases))]
+        family = _map_of(args.trainer).family
+        rules = [rule for rule in rules if rule.applies_to(family)]
     for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
         marks = "" if rule.status == "stable" else f", {rule.status}"
         print(wrapped(f"{rule.name} ({rule.severity}{marks}): {', '.join(rule.trainers)}", "", "      "))

@@ -137,8 +137,8 @@ def explain(name: str, rules: list[Rule], trainer: str | None = None) -> str:
     if name in present:
         return explain_rule(present[name], rules)
     if trainer:
-        family = MetricMap(trainer)
-        rules = [rule for rule in rules if rule.applies_to((family.trainer, *family.bases))]
+        family = MetricMap(trainer).family
+        rules = [rule for rule in rules if rule.applies_to(family)]
     for own in (name, f"config.{name}"):
         if own in OF_THE_LANGUAGE:
             return _sections(own, {"": OF_THE_LANGUAGE[own], LOOKING: _looking(own, rules)})

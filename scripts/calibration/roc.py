@@ -162,10 +162,6 @@ class Point:
     elsewhere: Rate
 
 
-def _applies(rule: Rule, trainer: str) -> bool:
-    return rule.applies_to((trainer, *MetricMap(trainer).bases))
-
-
 def _point(rule: Rule, factor: float, runs: list[Judged]) -> Point:
     name = variant_name(rule, factor)
     expecting = [run for run in runs if rule.name in run.expected]
@@ -182,7 +178,7 @@ def _point(rule: Rule, factor: float, runs: list[Judged]) -> Point:
 
 def curve(rule: Rule, runs: list[Judged]) -> list[Point]:
     """One point per number of the grid."""
-    applies = {trainer: _applies(rule, trainer) for trainer in {run.trainer for run in runs}}
+    applies = {trainer: rule.applies_to(MetricMap(trainer).family) for trainer in {run.trainer for run in runs}}
     mine = [run for run in runs if applies[run.trainer]]
     return [_point(rule, factor, mine) for factor in GRID]
 

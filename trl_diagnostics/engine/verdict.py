@@ -205,13 +205,13 @@ def _all(verdicts: list[Verdict], light: int) -> Verdict:
     """
 
     def verdict() -> bool | None:
-        if verdicts[0]() is False:
+        result = verdicts[0]()
+        if result is False:
             return False
-        result = True
-        for i, item in enumerate(verdicts):
+        for i, item in enumerate(verdicts[1:], 1):
             one = item()
             if one is False:
-                if 0 < i < light:
+                if i < light:
                     verdicts.insert(0, verdicts.pop(i))
                 return False
             if one is None:

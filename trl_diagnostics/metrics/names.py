@@ -90,6 +90,11 @@ class MetricMap:
         self._keys = [entry["key"] for entry in entries if version is None or spans_version(entry, version)]
         self._cache = _Canonical(self)
 
+    @property
+    def family(self) -> tuple[str, ...]:
+        """The trainer and its bases: a rule for any of them applies to it."""
+        return (self.trainer, *self.bases)
+
     @cached_property
     def _loop(self) -> str:
         steps = [step for step in self._map["loop"] if len(step) == 2]  # [since] alone ends the trainer
