@@ -46,8 +46,8 @@ def test_every_name_is_there_once():
 
 def test_there_are_as_many_faults_and_runs_as_promised():
     assert len(FAULTS) >= 50
-    assert sum(recipe.seed_count for recipe in FAULTY) >= 300
-    assert sum(recipe.seed_count for recipe in HEALTHY) >= 200
+    assert sum(len(recipe.seeds) for recipe in FAULTY) >= 300
+    assert sum(len(recipe.seeds) for recipe in HEALTHY) >= 200
 
 
 def test_every_trainer_and_variant_is_there_faulty_and_healthy():
@@ -57,10 +57,10 @@ def test_every_trainer_and_variant_is_there_faulty_and_healthy():
             assert variants <= {recipe.variant for recipe in some if recipe.trainer == trainer}
 
 
-def test_every_trainer_and_variant_has_eight_healthy_seeds():
+def test_health_has_eight_seeds_and_two_hundred_logs():
     for recipe in HEALTHY:
-        if recipe.variant in VARIANTS.get(recipe.trainer, {""}):
-            assert recipe.seed_count >= 8, recipe.name
+        assert len(recipe.seeds) >= 8, recipe.name
+        assert recipe.steps // recipe.overrides.get("logging_steps", 1) >= 200, recipe.name
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
@@ -162,7 +162,7 @@ def test_a_replayed_fault_is_recorded_and_found(tmp_path):
 @pytest.mark.slow
 def test_a_fault_is_trained_recorded_skipped_and_found(tmp_path):
     """As `make lab` does it: in processes of its own."""
-    command = [sys.executable, record.__file__, "--only", "labels_masked__sft__later", "--seeds", "1"]
+    command = [sys.executable, record.__file__, "--only", "labels_masked__sft__later", "--seeds", "0"]
     command += ["--processes", "1", "--folder", tmp_path]
     first, again = (subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(2))
     assert "1 of 1 runs to record" in first.stdout and "0 of 1 runs to record" in again.stdout

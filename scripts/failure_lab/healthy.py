@@ -36,7 +36,6 @@ DEFAULT_LR = {
     "online_dpo": 5e-7,
     "ppo": 3e-6,
 }
-AWKWARD = {"seeds": 4}  # health that looks odd: fewer seeds than the trainers and their losses, for the time it takes
 LEARNS = "learns for real"
 SLOW = "TRL's default learning rate: barely moves on so small a model"
 
@@ -73,7 +72,7 @@ def _every_trainer() -> list[Recipe]:
 RECIPES = [
     *_every_trainer(),
     *recipes(
-        {**AWKWARD, "trainer": "sft", "cause": LEARNS, "steps": 300},
+        {"trainer": "sft", "cause": LEARNS, "steps": 300},
         {
             "variant": "lora",
             "cause": "LoRA at learning_rate 1e-4",
@@ -127,7 +126,7 @@ RECIPES = [
         {"variant": "robust", "overrides": {"loss_type": ["robust"], "label_smoothing": 0.1}},
     ),
     *recipes(
-        {**AWKWARD, "trainer": "dpo", "cause": LEARNS},
+        {"trainer": "dpo", "cause": LEARNS},
         {"variant": "lora", "cause": "LoRA", "build": adapter, "overrides": {"learning_rate": 1e-3}},
         {"variant": "slow", "cause": "learns slowly", "overrides": {"learning_rate": 1e-5}, "steps": 300},
         {
@@ -151,7 +150,7 @@ RECIPES = [
         },
     ),
     *recipes(
-        {**AWKWARD, "trainer": "kto", "cause": LEARNS},
+        {"trainer": "kto", "cause": LEARNS},
         {
             "variant": "imbalanced",
             "cause": "one desirable answer in five",
@@ -161,7 +160,7 @@ RECIPES = [
         {"variant": "logging10", "cause": "TRL's logging_steps 10", "overrides": {"logging_steps": 10}, "steps": 2000},
     ),
     *recipes(
-        {**AWKWARD, "trainer": "reward", "cause": LEARNS},
+        {"trainer": "reward", "cause": LEARNS},
         {"variant": "centred", "overrides": {"center_rewards_coefficient": 0.01}},
         {"variant": "logging10", "cause": "TRL's logging_steps 10", "overrides": {"logging_steps": 10}, "steps": 2000},
     ),
@@ -180,7 +179,7 @@ RECIPES = [
         {"variant": "beta", "cause": "KL grows while the reward grows", "overrides": {"beta": 0.04}},
     ),
     *recipes(
-        {**AWKWARD, "trainer": "grpo", "cause": LEARNS},
+        {"trainer": "grpo", "cause": LEARNS},
         {"variant": "lora", "cause": "LoRA", "build": adapter, "overrides": {"learning_rate": 1e-3}},
         {"variant": "two_iterations", "cause": "rewards only in every second log", "overrides": {"num_iterations": 2}},
         {
@@ -193,35 +192,41 @@ RECIPES = [
             "cause": "solves its task: groups turn flat because all are right",
             "overrides": {"reward_funcs": nearly_always, "learning_rate": 1e-3},
         },
-        {"variant": "logging10", "cause": "TRL's logging_steps 10", "overrides": {"logging_steps": 10}, "steps": 400},
     ),
     *recipes(
-        {**AWKWARD, "trainer": "rloo", "cause": LEARNS},
+        {"trainer": "rloo", "cause": LEARNS},
         {"variant": "beta_zero", "cause": "no KL penalty", "overrides": {"beta": 0.0}},
     ),
     *recipes(
         {
-            **AWKWARD,
             "variant": "logging10",
             "cause": "TRL's logging_steps 10",
             "overrides": {"logging_steps": 10},
-            "steps": 400,
+            "steps": 2000,
         },
-        *({"trainer": kind} for kind in ("orpo", "cpo", "gkd", "rloo", "online_dpo", "distillation")),
+        *({"trainer": kind} for kind in ("orpo", "cpo")),
+        *(
+            {"trainer": kind, "overrides": {"logging_steps": 10, length: 12}}  # short answers, for the time it takes
+            for length, kinds in (
+                ("max_completion_length", ("grpo", "rloo", "distillation")),
+                ("max_new_tokens", ("gkd", "online_dpo")),
+            )
+            for kind in kinds
+        ),
     ),
     *recipes(
-        {**AWKWARD, "variant": "default_lr_logging10", "cause": SLOW, "steps": 600},
+        {"variant": "default_lr_logging10", "cause": SLOW, "steps": 2000},
         *(
             {"trainer": kind, "overrides": {"logging_steps": 10, "learning_rate": DEFAULT_LR[kind]}}
             for kind in ("dpo", "kto", "reward")
         ),
     ),
     *recipes(
-        {**AWKWARD, "variant": "bf16", "cause": "bfloat16 autocast", "overrides": {"bf16": True}, "steps": 150},
+        {"variant": "bf16", "cause": "bfloat16 autocast", "overrides": {"bf16": True}, "steps": 200},
         *({"trainer": kind} for kind in ("sft", "dpo", "reward")),
     ),
     *recipes(
-        {**AWKWARD, "trainer": "grpo", "cause": LEARNS},
+        {"trainer": "grpo", "cause": LEARNS},
         {
             "variant": "one_group",
             "cause": "one prompt per step: a group is flat or it is not",
@@ -230,12 +235,12 @@ RECIPES = [
         {"variant": "sparse", "cause": "pays seldom at first", "overrides": {"reward_funcs": rarely}},
     ),
     *recipes(
-        {**AWKWARD, "trainer": "dpo", "cause": LEARNS},
+        {"trainer": "dpo", "cause": LEARNS},
         {
             "variant": "batch32",
             "cause": "large batches by accumulation, after a warm-up",
             "overrides": {"gradient_accumulation_steps": 4, "warmup_steps": 20, "logging_steps": 5},
-            "steps": 300,
+            "steps": 1000,
         },
     ),
 ]

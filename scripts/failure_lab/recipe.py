@@ -23,7 +23,8 @@ from transformers import TrainerCallback
 
 # A right answer that the logs cannot give: the recipe expects it all the same, so that calibration shows what is missing.
 WANTED = frozenset({"sft_eos_not_learned_risk"})
-FAULT_SEEDS, HEALTHY_SEEDS = 2, 8  # even: thresholds are tuned on one half and judged on the other
+# Thresholds are tuned on even seeds. The odd ones are the half that is held out: recorded when the rules were finished.
+FAULT_SEEDS, HEALTHY_SEEDS = (0, 9), (0, 2, 4, 6, 9, 11, 13, 15)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +49,6 @@ class Recipe:
             Optimizer step of the first log that can show the fault.
         steps (`int`, *optional*, defaults to `200`):
             Optimizer steps of the run.
-        seeds (`int`, *optional*):
-            Number of seeds; 2 for faults and 8 for healthy runs by default.
         overrides (`Mapping`, *optional*):
             Handed to `tiny.make_trainer`.
         build (`Callable[[int], dict]`, *optional*):
@@ -70,7 +69,6 @@ class Recipe:
     symptoms: tuple[str, ...] = ()
     onset: int = 1
     steps: int = 200
-    seeds: int = 0
     overrides: Mapping[str, Any] = field(default_factory=dict)
     build: Callable[[int], dict[str, Any]] | None = None
     prepare: Callable[[Any], None] | None = None
@@ -83,9 +81,9 @@ class Recipe:
         return "__".join(filter(None, (self.fault or "healthy", self.trainer, self.variant)))
 
     @property
-    def seed_count(self) -> int:
-        """How many seeds the corpus holds of it."""
-        return self.seeds or (FAULT_SEEDS if self.fault else HEALTHY_SEEDS)
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of which the corpus holds a run."""
+        return FAULT_SEEDS if self.fault else HEALTHY_SEEDS
 
     def arguments(self, seed: int) -> dict[str, Any]:
         """All overrides of one run."""

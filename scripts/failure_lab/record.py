@@ -221,7 +221,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the table of runs and stop")
     parser.add_argument("--relabel", action="store_true", help="only write the labels of what is recorded anew")
     parser.add_argument("--only", default="*", metavar="GLOB", help="names of runs, for example 'nan_*' or '*__dpo*'")
-    parser.add_argument("--seeds", type=int, help="seeds per run (default: 2 of a fault, 8 of a healthy run)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="SEED", help="default: two of a fault, eight of health"
+    )
     parser.add_argument("--max-steps", type=int, help="cut each run short, to try it out")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=corpus.FOLDER)
@@ -232,7 +234,7 @@ def main() -> int:
     """Record what the command line says."""
     arguments = _arguments()
     chosen = [recipe for recipe in RECIPES.values() if fnmatch.fnmatchcase(recipe.name, arguments.only)]
-    runs = [(recipe, seed) for recipe in chosen for seed in range(arguments.seeds or recipe.seed_count)]
+    runs = [(recipe, seed) for recipe in chosen for seed in arguments.seeds or recipe.seeds]
     if not runs:
         sys.exit(f"no run is called {arguments.only}; --list shows all names")
     if arguments.list:
