@@ -19,18 +19,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
+from importlib import import_module
 from typing import TextIO
 
 from .engine.finding import DiagnosticsError
-from .engine.rule import SEVERITIES, STATUSES, Rule, read_rules, select
-from .engine.rule_tests import check_tests
-from .engine.rulebook import BUILTIN, collect_rules
-from .engine.yaml_file import suggest
-from .explain import explain_all, when_in_words, wrapped
-from .metrics.checks import check_metric
-from .metrics.names import MetricMap, known_trainers
-from .rule_files import check
+from .engine.rule import SEVERITIES, STATUSES
 
 
 ACTIONS = ("list", "show", "check", "test")  # of `rules`
@@ -57,6 +50,8 @@ def _run(argv: list[str]) -> int:
     except OSError as error:
         _give_up(sys.stdout)
         return _refuse(f"trl-diagnostics: {error}")
+    except KeyboardInterrupt:
+        return 130  # what a shell says of Ctrl-C
 
 
 def _command(argv: list[str]) -> int:
@@ -67,7 +62,8 @@ def _command(argv: list[str]) -> int:
     with warnings.catch_warnings():
         # a renamed rule is the user's business, the line of ours that found it is not
         warnings.showwarning = lambda message, *_, **__: print(f"note: {message}", file=sys.stderr)
-        return args.run(args)
+        # SciPy, the reader of a log and the like are loaded with the command that needs them
+        return vars(import_module(f".commands.{args.module}", __package__))[args.function](args)
 
 
 def _refuse(error: DiagnosticsError | str) -> int:
@@ -91,8 +87,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="trl-diagnostics", description="Diagnostics for TRL post-training runs.")
+    top = argparse.ArgumentParser(
+        prog="trl-diagnostics",
+        description="Diagnostics for TRL post-training runs.",
+        epilog="The exit code is 0 if all is well, 1 if there is something to look at, 2 if it cannot be told.",
+    )
     commands = top.add_subparsers(metavar="COMMAND", required=True)
+    _add_diagnose(commands)
+    _add_watch(commands)
+    _add_compare(commands)
+    _add_after_a_run(commands)
     rules = commands.add_parser("rules", help="list, show, check and test rules")
     _add_actions(rules.add_subparsers(metavar="ACTION", required=True))
     what = commands.add_parser("explain", help="what rules or metrics mean")
@@ -103,8 +107,84 @@ def _parser() -> argparse.ArgumentParser:
         help="a rule, a metric as TRL or this package calls it (kl, rewards/margins), or a glob such as 'dpo_*'",
     )
     what.add_argument("--trainer", help="trainer whose log has the metric: some keys mean something else in each")
-    what.set_defaults(run=explain_names)
+    what.set_defaults(module="rules", function="explain_names")
     return top
+
+
+def _add_diagnose(commands: argparse._SubParsersAction) -> None:
+    one = commands.add_parser("diagnose", help="what went wrong in finished runs: one log, or a whole tree of them")
+    one.add_argument("paths", nargs="*", metavar="PATH", help="run directory, log file, or a folder with many of them")
+    one.add_argument("--input", nargs="+", default=[], metavar="PATH", dest="inputs", help="the same as PATH")
+    _add_reading(one)
+    one.add_argument("--report", metavar="DIR", help="write the report (Markdown, HTML) there")
+    one.add_argument(
+        "--plots",
+        "--make-plots",
+        action=argparse.BooleanOptionalAction,
+        help="write the report with plots; without --report into the folder reports of the run",
+    )
+    _add_json(one)
+    _add_fail_on(one)
+    one.set_defaults(module="diagnose", function="run")
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--trainer", help="trainer of the logs, for example dpo; by default told from what they hold")
+    command.add_argument(
+        "--trl-version", metavar="VERSION", help="TRL release that wrote the logs, for example 0.16.1"
+    )
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
+
+
+def _add_fail_on(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--fail-on",
+        choices=[*SEVERITIES[:-1], "never"],
+        default="high",
+        help="exit code 1 for findings of this severity or above (default: high)",
+    )
+
+
+def _add_watch(commands: argparse._SubParsersAction) -> None:
+    watch = commands.add_parser("watch", help="follow a run that is being trained, in the terminal")
+    watch.add_argument("path", metavar="RUN", help="run directory, or a log file that grows")
+    _add_reading(watch)
+    watch.add_argument(
+        "--interval", type=float, default=2.0, metavar="SECONDS", help="time between looks (default: 2)"
+    )
+    watch.add_argument("--once", action="store_true", help="look once and end")
+    watch.set_defaults(module="watch", function="run")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    both = commands.add_parser("compare", help="what differs between two runs, and which one is better")
+    both.add_argument("a", metavar="A", help="run directory or log file to compare with")
+    both.add_argument("b", metavar="B", help="run directory or log file")
+    _add_reading(both)
+    both.add_argument("--metric", help="the metric that decides which run is better; by default the trainer's goal")
+    _add_json(both)
+    _add_fail_on(both)
+    both.set_defaults(module="compare", function="run")
+
+
+def _add_after_a_run(commands: argparse._SubParsersAction) -> None:
+    resume = commands.add_parser("validate-resume", help="would this run go on as the same run with another config?")
+    resume.add_argument("path", metavar="RUN", help="run directory or output_dir")
+    resume.add_argument("--config", required=True, metavar="NEW", help="YAML or JSON file of training arguments")
+    _add_json(resume)
+    _add_fail_on(resume)
+    resume.set_defaults(module="validate_resume", function="run")
+    ended = commands.add_parser("postmortem", help="how a run ended, and where to go on from")
+    ended.add_argument("path", metavar="RUN", help="run directory or output_dir")
+    _add_json(ended)
+    ended.set_defaults(module="postmortem", function="run")
+    saved = commands.add_parser("checkpoints", help="which checkpoint to go on from or to ship")
+    saved.add_argument("path", metavar="RUN", help="run directory or output_dir")
+    _add_json(saved)
+    saved.set_defaults(module="checkpoints", function="run")
 
 
 def _add_actions(actions: argparse._SubParsersAction) -> None:
@@ -113,138 +193,18 @@ def _add_actions(actions: argparse._SubParsersAction) -> None:
     some.add_argument("--trainer", help="only rules for this trainer, for example dpo")
     some.add_argument("--severity", action="append", choices=SEVERITIES, help="may be given twice")
     some.add_argument("--status", action="append", choices=STATUSES, help="may be given twice")
-    some.set_defaults(run=list_rules)
+    some.set_defaults(module="rules", function="list_rules")
     show = actions.add_parser("show", help="the fields of some rules")
     show.add_argument("names", nargs="+", metavar="NAME", help="name, old name or glob")
-    show.set_defaults(run=show_rules)
+    show.set_defaults(module="rules", function="show_rules")
     checked = actions.add_parser("check", help="find everything that is wrong in rule files, failing tests too")
     checked.add_argument("paths", nargs="+", metavar="PATH", help="rule file or folder")
-    checked.set_defaults(run=check_files)
+    checked.set_defaults(module="rules", function="check_files")
     tested = actions.add_parser("test", help="run the tests inside rule files and list the results")
     tested.add_argument(
         "names", nargs="*", metavar="NAME|PATH", help="built-in rules (names, globs), files or folders"
     )
-    tested.set_defaults(run=run_tests)
-
-
-def list_rules(args: argparse.Namespace) -> int:
-    """Print the built-in rules, the worst first."""
-    rules = collect_rules()
-    names = select(rules, args.names, "rules") if args.names else {rule.name for rule in rules}
-    rules = [rule for rule in rules if rule.name in names and _is_wanted(rule, args)]
-    if args.trainer is not None:
-        family = _map_of(args.trainer).family
-        rules = [rule for rule in rules if rule.applies_to(family)]
-    for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
-        marks = "" if rule.status == "stable" else f", {rule.status}"
-        print(wrapped(f"{rule.name} ({rule.severity}{marks}): {', '.join(rule.trainers)}", "", "      "))
-        print(wrapped(rule.description, "    "))
-    print(_count(len(rules), "rule"))
-    return 0
-
-
-def _is_wanted(rule: Rule, args: argparse.Namespace) -> bool:
-    return str(rule.severity) in (args.severity or SEVERITIES) and rule.status in (args.status or STATUSES)
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n != 1)}"
-
-
-def _map_of(trainer: str) -> MetricMap:
-    metric_map, known = MetricMap(trainer.lower().removesuffix("trainer")), known_trainers()
-    if metric_map.trainer not in known:
-        hint = suggest(metric_map.trainer, known) or f"; known are {', '.join(known)}"
-        raise DiagnosticsError(f"--trainer: no trainer '{trainer}'{hint}")
-    return metric_map
-
-
-def show_rules(args: argparse.Namespace) -> int:
-    """Print the fields of some rules."""
-    rules = collect_rules()
-    names = select(rules, args.names, "rules show")
-    print("\n\n".join(_described(rule) for rule in rules if rule.name in names))
-    return 0
-
-
-def _described(rule: Rule) -> str:
-    rows = {
-        "severity": f"{rule.severity} ({rule.status})",
-        "trainers": ", ".join(rule.trainers),
-        "metric": rule.metric,
-        "condition": f"{rule.condition.text} (window {rule.window}, silent before log {rule.min_steps})",
-        "when": when_in_words(rule.when),
-        "silent while": ", ".join(rule.unless),
-        "says": rule.message,
-        "why": rule.why,
-        "fix": rule.fix,
-        "wrong when": " ".join(rule.false_positives),
-        "earlier names": ", ".join(rule.renamed_from),
-        "file": str(rule.document.path),
-    }
-    body = [wrapped(f"{key}: {value}", "  ", "    ") for key, value in rows.items() if value]
-    references = [f"  reference: {reference}" for reference in rule.reference]
-    return "\n".join([f"{rule.name}: {rule.description}", *body, *references])
-
-
-def explain_names(args: argparse.Namespace) -> int:
-    """Print what rules or metrics mean."""
-    trainer = None if args.trainer is None else _map_of(args.trainer).trainer
-    print(explain_all(args.names, collect_rules(), trainer))
-    return 0
-
-
-def check_files(args: argparse.Namespace) -> int:
-    """Print all problems of all files."""
-    _must_exist(args.paths)
-    rules, problems = check(args.paths)
-    tests = sum(len(rule.tests) for rule in rules)
-    counts = (_count(len(rules), "rule"), _count(tests, "test"), _count(len(problems), "problem"))
-    print(*problems, ", ".join(counts), sep="\n")
-    return 1 if problems else 0
-
-
-def _must_exist(paths: list[str]) -> None:
-    missing = [path for path in paths if not Path(path).exists()]
-    if missing:
-        raise DiagnosticsError("\n".join(f"{path}: no such file or folder" for path in missing))
-
-
-def run_tests(args: argparse.Namespace) -> int:
-    """Run the tests inside rule files; print a line per rule, and where and how each failure fails."""
-    rules, problems = _to_test(args.names)
-    failed = 0
-    for rule in rules:
-        lines = check_tests(rule, MetricMap)
-        failed += len(lines)
-        verdict = f"{len(lines)} FAILED" if lines else "ok" if rule.tests else "none"
-        print(f"{rule.name}: {_count(len(rule.tests), 'test')}, {verdict}", *lines, sep="\n    ")
-    tests = sum(len(rule.tests) for rule in rules)
-    print(*problems, f"{_count(len(rules), 'rule')}, {_count(tests, 'test')}, {failed} failed", sep="\n")
-    return 1 if failed or problems else 0
-
-
-def _to_test(names: list[str]) -> tuple[list[Rule], list[str]]:
-    """Rules of files and folders, then built-in ones by name, and the problems of files that cannot be read."""
-    if not names:
-        return read_rules(BUILTIN, check_metric)
-    paths = [name for name in names if _is_path(name)]
-    _must_exist(paths)
-    rules, problems = read_rules(paths, check_metric)
-    if len(paths) < len(names):
-        builtin = collect_rules()
-        selected = select(builtin, [name for name in names if name not in paths], "rules test")
-        rules += [rule for rule in builtin if rule.name in selected]
-    return rules, problems
-
-
-def _is_path(name: str) -> bool:
-    """A folder needs a separator, so that the name of a rule never means a folder of that name."""
-    if os.sep in name or name == ".":
-        return True
-    if name.endswith((".yaml", ".yml")):
-        return Path(name).is_file()
-    return False
+    tested.set_defaults(module="rules", function="run_tests")
 
 
 if __name__ == "__main__":
