@@ -15,7 +15,7 @@
 """`DiagnosticsCallback`: what a training run logs goes in; warnings, files and a stop come out."""
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -28,19 +28,16 @@ from transformers.trainer_callback import ExportableState
 
 from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
-from .engine.needs import look_back
-from .engine.rule import SEVERITIES
 from .engine.rulebook import collect_rules
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .sinks import console
 from .sinks.run_dir import RunDir
 from .sources.probes import nonfinite_parameters
+from .stop import STOP_SEVERITIES, Stop
 
 
-LOGS_KEPT = 128  # more than any built-in rule looks back
 MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
-STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
 
 
 class DiagnosticsCallback(TrainerCallback, ExportableState):
@@ -115,7 +112,6 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
-        self.logged: dict[str, deque[int]] = {}  # steps of the last logs
         self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
         # With restore_callback_states_from_checkpoint the Trainer makes a copy of this object and sets these two.
         self.saved: dict[str, Any] | None = None
@@ -123,9 +119,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.engine: Engine | None = None
         self.metric_map: MetricMap | None = None
         self.files: RunDir | None = None
-        self.stop_because: Finding | None = None
-        self.stop_ignored = False
-        self.epoch_began = False
+        self.stop = self._new_stop()
         self.resumed = False  # with the state of a checkpoint
 
     def state(self) -> dict[str, Any]:
@@ -156,14 +150,13 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "engine": self.engine.state_dict(),
             "findings": findings,
             "episodes": dict(self.episodes),
-            "logged": {phase: list(steps) for phase, steps in self.logged.items()},
+            "logged": {phase: list(steps) for phase, steps in self.stop.logged.items()},
             "lines": dict(self.files.lines),
         }
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.findings, self.episodes, self.broken, self.engine = [], Counter(), {}, None
-        self.logged = {"train": deque(maxlen=LOGS_KEPT), "eval": deque(maxlen=LOGS_KEPT)}
-        self.stop_because, self.stop_ignored, self.epoch_began = None, False, False
+        self.stop = self._new_stop()
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self._guard("start", self._begin, args, state)
@@ -205,7 +198,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.engine.load_state_dict(memory["engine"])
         self.episodes = Counter(memory["episodes"])
         for phase, steps in memory["logged"].items():
-            self.logged[phase].extend(steps)
+            self.stop.logged[phase].extend(steps)
         rules = {rule.name: rule for rule in self.rules}
         for finding in map(Finding.from_json, memory["findings"]):
             rule = rules.get(finding.rule)
@@ -216,19 +209,18 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
         if self.engine is None or not state.is_world_process_zero:
             return
-        self._notice_ignored_stop(state)
+        self.stop.notice_ignored(state)
         logs = logs if isinstance(logs, dict) else {}
         record = self._guard("metric names", self._record, state.global_step, logs, kwargs.get("model"))
         if record is None:
             return
         self._guard("run directory", self.files.write_record, record)
-        if record.phase in self.logged:
-            self.logged[record.phase].append(record.step)
+        self.stop.log(record)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, record.phase, args, state)
-        if self.resumed and self.stop_on_critical and self.stop_because is None and record.phase == "train":
+        if self.resumed and self.stop_on_critical and self.stop.because is None and record.phase == "train":
             self._guard("stop", self._stop_for_open_episodes, args, state)
-        if self.stop_because and args.world_size == 1:
+        if self.stop.because and args.world_size == 1:
             control.should_training_stop = True
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
@@ -249,53 +241,21 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
                 self._guard("live warnings", _show, finding, self.episodes[key] == MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
-        if self.stop_on_critical and self.stop_because is None and finding.state == "started" and self._stops(finding):
-            self._stop(finding, phase, args, state)
+        self.stop.consider(finding, phase, state.global_step, args.output_dir)
 
-    def _stops(self, finding: Finding) -> bool:
-        return finding.status == "stable" and finding.level >= self.stop_severity
-
-    def _stop(self, finding: Finding, phase: str, args: TrainingArguments, state: TrainerState) -> None:
-        self.stop_because = finding
-        rule = next(rule for rule in self.rules if rule.name == finding.rule)
-        points = look_back(rule.condition.test, rule.window)
-        good = [step for step in self.logged.get(phase, ()) if step < finding.first_step][-points:]
-        last_good = good[0] if len(good) == points else 0
-        checkpoint = self._guard("checkpoint search", _last_checkpoint, Path(args.output_dir), last_good)
-        console.logger.warning(console.stopped(finding, state.global_step, checkpoint))
+    def _new_stop(self) -> Stop:
+        return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self._guard)
 
     def _stop_for_open_episodes(self, args: TrainingArguments, state: TrainerState) -> None:
-        """A run that was resumed while something was wrong with it, and still is."""
         holding = self.engine.open_episodes(holding=True)
-        for finding in self.findings:
-            same = holding.get((finding.rule, finding.metric)) == finding.first_step
-            if same and finding.state == "started" and self._stops(finding) and self.stop_because is None:
-                self._stop(finding, "train", args, state)
-
-    def _notice_ignored_stop(self, state: TrainerState) -> None:
-        # with several processes the stop comes with the step after the next log at the latest
-        if self.stop_because and state.global_step > self.stop_because.step + state.logging_steps + 1:
-            if not self.stop_ignored:
-                console.logger.warning(console.NOT_STOPPED)
-            self.stop_ignored = True
+        self.stop.consider_open(self.findings, holding, state.global_step, args.output_dir)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        # The main process judges. With several processes all of them must leave the loop at the same step, so they
-        # agree here: every rank comes to the end of every step, and the step after a log is the same on all of them.
-        if self.stop_on_critical and args.world_size > 1 and self._follows_a_log(args, state):
-            stop = self._guard("stop on all ranks", _any_rank, self.stop_because is not None, args.device)
-            control.should_training_stop |= bool(stop)
+        if args.world_size > 1:
+            control.should_training_stop |= self.stop.on_any_rank(args, state)
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self.epoch_began = True
-
-    def _follows_a_log(self, args: TrainingArguments, state: TrainerState) -> bool:
-        """Whether this is the first step after a log; the same answer on every rank."""
-        began, self.epoch_began = self.epoch_began, False
-        if args.logging_strategy != "steps":
-            return args.logging_strategy == "epoch" and began
-        first = args.logging_first_step and state.global_step == 2
-        return first or (state.global_step - 1) % state.logging_steps == 0
+        self.stop.epoch_began = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.engine is not None and state.is_world_process_zero:
@@ -372,16 +332,3 @@ def _show(finding: Finding, last: bool) -> None:
         console.logger.warning(console.warning(finding))
     if last and finding.state == "started":
         console.logger.warning(console.not_again(finding, MOST_TOLD))
-
-
-def _last_checkpoint(output_dir: Path, last_good: int) -> str | None:
-    """The last checkpoint on disk that was saved at or before a step."""
-    folders = [(path.name.removeprefix("checkpoint-"), path) for path in output_dir.glob("checkpoint-*")]
-    good = [(int(step), str(path)) for step, path in folders if step.isdecimal() and int(step) <= last_good]
-    return max(good)[1] if good else None
-
-
-def _any_rank(flag: bool, device: torch.device) -> bool:
-    flags = torch.tensor(int(flag), device=device)
-    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
-    return bool(flags)

@@ -1,0 +1,117 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Findings go in, the end of a training run on all ranks comes out, with the checkpoint to go on from."""
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import TrainerState, TrainingArguments
+
+from .engine.finding import Finding, Record, Severity
+from .engine.needs import look_back
+from .engine.rule import SEVERITIES, Rule
+from .sinks import console
+
+
+LOGS_KEPT = 128  # more than any built-in rule looks back
+STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
+
+
+class Stop:
+    """
+    Decides when findings end one training run.
+
+    Args:
+        severity (`Severity`, *optional*):
+            Lowest severity that stops; `None` never stops.
+        rules (`list[Rule]`):
+            All rules.
+        guard (`Callable`):
+            Calls a part of the diagnostics so that its errors do not reach the training loop.
+    """
+
+    def __init__(self, severity: Severity | None, rules: list[Rule], guard: Callable):
+        self.severity, self.rules, self.guard = severity, rules, guard
+        self.logged = {phase: deque(maxlen=LOGS_KEPT) for phase in ("train", "eval")}  # steps of the last logs
+        self.because: Finding | None = None
+        self.ignored = False
+        self.epoch_began = False
+
+    def log(self, record: Record) -> None:
+        """Remember when there was a log."""
+        if record.phase in self.logged:
+            self.logged[record.phase].append(record.step)
+
+    def consider(self, finding: Finding, phase: str, step: int, output_dir: str) -> None:
+        """Stop because of a finding that just started, if it is one that stops."""
+        if self.severity is None or self.because is not None or finding.state != "started":
+            return
+        if finding.status == "stable" and finding.level >= self.severity:
+            self.because = finding
+            checkpoint = self.guard("checkpoint search", self._last_good_checkpoint, finding, phase, Path(output_dir))
+            console.logger.warning(console.stopped(finding, step, checkpoint))
+
+    def consider_open(self, findings: list[Finding], holding: dict[tuple[str, str], int], step: int, output_dir: str):
+        """Stop a run that was resumed while something was wrong with it, and still is."""
+        for finding in findings:
+            if holding.get((finding.rule, finding.metric)) == finding.first_step:
+                self.consider(finding, "train", step, output_dir)
+
+    def _last_good_checkpoint(self, finding: Finding, phase: str, output_dir: Path) -> str | None:
+        rule = next(rule for rule in self.rules if rule.name == finding.rule)
+        points = look_back(rule.condition.test, rule.window)
+        good = [step for step in self.logged.get(phase, ()) if step < finding.first_step][-points:]
+        return _last_checkpoint(output_dir, good[0] if len(good) == points else 0)
+
+    def notice_ignored(self, state: TrainerState) -> None:
+        """Say once that the trainer does not listen."""
+        # with several processes the stop comes with the step after the next log at the latest
+        if self.because and state.global_step > self.because.step + state.logging_steps + 1:
+            if not self.ignored:
+                console.logger.warning(console.NOT_STOPPED)
+            self.ignored = True
+
+    def on_any_rank(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """
+        Whether all ranks shall leave the loop now. The main process judges; they agree in the step after a log, which
+        is the same on all of them, and every rank comes to the end of every step.
+        """
+        if self.severity is None or not self._follows_a_log(args, state):
+            return False
+        return bool(self.guard("stop on all ranks", any_rank, self.because is not None, args.device))
+
+    def _follows_a_log(self, args: TrainingArguments, state: TrainerState) -> bool:
+        """Whether this is the first step after a log; the same answer on every rank."""
+        began, self.epoch_began = self.epoch_began, False
+        if args.logging_strategy != "steps":
+            return args.logging_strategy == "epoch" and began
+        first = args.logging_first_step and state.global_step == 2
+        return first or (state.global_step - 1) % state.logging_steps == 0
+
+
+def _last_checkpoint(output_dir: Path, last_good: int) -> str | None:
+    """The last checkpoint on disk that was saved at or before a step."""
+    folders = [(path.name.removeprefix("checkpoint-"), path) for path in output_dir.glob("checkpoint-*")]
+    good = [(int(step), str(path)) for step, path in folders if step.isdecimal() and int(step) <= last_good]
+    return max(good)[1] if good else None
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank; all of them must call this."""
+    flags = torch.tensor(int(flag), device=device)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+    return bool(flags)
