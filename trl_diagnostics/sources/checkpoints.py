@@ -1,0 +1,185 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The output folder of a training goes in, its checkpoints come out: what is there, missing, cut off or not finite."""
+
+import json
+import re
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .weights import check_weights
+
+
+NAME = re.compile(r"checkpoint-(\d+)")
+SECONDS = 60.0  # for the weights of all checkpoints together, newest first
+
+# Part of a checkpoint -> files of which one must be there: plain, FSDP, XLA, SageMaker, DeepSpeed.
+PARTS = {
+    "weights": (
+        *("*.safetensors", "*/*.safetensors", "pytorch_model*.bin", "adapter_model.bin"),
+        *("pytorch_model_fsdp*", "global_step*/*model_states.pt"),
+    ),
+    "optimizer": (
+        *("optimizer.pt", "optimizer.bin", "optimizer_*", "rank*-of-*-optimizer.pt", "optimizer.pt_*"),
+        "global_step*/*optim_states.pt",
+    ),
+    "scheduler": ("scheduler.pt", "global_step*"),  # DeepSpeed keeps its own with the model
+    "random states": ("rng_state.pth", "rng_state_*.pth"),
+    "trainer state": ("trainer_state.json",),
+}
+TO_GO_ON = ("weights", "optimizer", "scheduler", "trainer state")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """
+    A checkpoint on disk.
+
+    Args:
+        step (`int`):
+            Optimizer step at which it was saved.
+        path (`Path`):
+            Its folder.
+        finite (`bool` or `None`):
+            Whether all weights are finite; `None` where that is not known.
+        note (`str`):
+            Which tensor is not finite, or why it is not known.
+        parts (`tuple[str, ...]`), missing (`tuple[str, ...]`):
+            What is there, and what is not or cannot be read: weights, optimizer, scheduler, random states, trainer
+            state.
+        suspect (`tuple[str, ...]`, *optional*):
+            Reasons to distrust it, from the run's findings and metrics; filled in by [`judge_checkpoints`].
+        score (`float`, *optional*), scored_by (`str`, *optional*), scored_at (`int`, *optional*):
+            How good it is by which metric, logged at which step; filled in by [`judge_checkpoints`].
+        noise (`float`, *optional*):
+            By how much a single log of that metric scatters; 0 for an evaluation.
+        more_is_better (`bool`, *optional*):
+            Direction of the score.
+    """
+
+    step: int
+    path: Path
+    finite: bool | None
+    note: str
+    parts: tuple[str, ...]
+    missing: tuple[str, ...]
+    suspect: tuple[str, ...] = ()
+    score: float | None = None
+    scored_by: str = ""
+    scored_at: int = 0
+    noise: float = 0.0
+    more_is_better: bool = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether the weights are there and none is known to be NaN or infinite."""
+        return self.finite is not False and "weights" in self.parts
+
+    @property
+    def resumable(self) -> bool:
+        """Whether training can go on from it as if it had not been interrupted."""
+        return self.usable and all(part in self.parts for part in TO_GO_ON)
+
+
+def output_dir_of(run_dir: Path, metadata: dict[str, Any]) -> Path:
+    """
+    Where a run keeps its checkpoints.
+
+    Args:
+        run_dir (`Path`):
+            Run directory.
+        metadata (`dict`):
+            Its `run_metadata_start.json`, or `{}`.
+
+    Returns:
+        `Path`: the folder above if that has checkpoints, for a run may have been moved; otherwise the `output_dir` of
+        the run, if that is still there.
+    """
+    named = metadata.get("arguments", {}).get("output_dir")
+    if named and not any(_folders(run_dir.parent)) and Path(named).is_dir():
+        return Path(named)
+    return run_dir.parent
+
+
+def _folders(output_dir: Path) -> list[tuple[int, Path]]:
+    folders = [output_dir] if NAME.fullmatch(output_dir.name) else output_dir.glob("checkpoint-*")
+    found = [(NAME.fullmatch(folder.name), folder) for folder in folders if folder.is_dir()]
+    return sorted((int(match[1]), folder) for match, folder in found if match)
+
+
+def checkpoints(output_dir: Path, seconds: float = SECONDS) -> list[Checkpoint]:
+    """
+    The checkpoints in a folder, with what is in them.
+
+    Args:
+        output_dir (`Path`):
+            Output folder of a training, or one of its checkpoints.
+        seconds (`float`, *optional*, defaults to `60.0`):
+            Time for reading weights, the newest checkpoint first. What was not looked at has `finite=None`; 0 looks at
+            none.
+
+    Returns:
+        `list[Checkpoint]`: by step.
+    """
+    deadline = time.monotonic() + seconds
+    found = [_checkpoint(step, folder, deadline) for step, folder in reversed(_folders(output_dir))]
+    return found[::-1]
+
+
+def _checkpoint(step: int, folder: Path, deadline: float) -> Checkpoint:
+    weights = check_weights(folder, deadline)
+    missing = missing_parts(folder)
+    if weights.damaged and "weights" not in missing:
+        missing = ("weights", *missing)
+    parts = tuple(part for part in PARTS if part not in missing)
+    return Checkpoint(step, folder, weights.finite, weights.note, parts, missing)
+
+
+def missing_parts(folder: Path, world_size: int = 1) -> tuple[str, ...]:
+    """
+    What a checkpoint does not have, judged by the names of its files and whether these are complete; nothing is loaded.
+
+    Args:
+        folder (`Path`):
+            The checkpoint.
+        world_size (`int`, *optional*, defaults to `1`):
+            Number of processes, each of which has random states of its own.
+
+    Returns:
+        `tuple[str, ...]`: of `"weights"`, `"optimizer"`, `"scheduler"`, `"random states"`, `"trainer state"`.
+    """
+    found = {part: [f for pattern in patterns for f in folder.glob(pattern)] for part, patterns in PARTS.items()}
+    missing = [part for part, files in found.items() if not files or not all(map(_is_complete, files))]
+    if world_size > 1 and len(found["random states"]) < world_size and "random states" not in missing:
+        missing.append("random states")
+    return tuple(missing)
+
+
+def _is_complete(path: Path) -> bool:
+    """A save that was interrupted leaves a file without its end; what `torch.save` writes is a ZIP archive."""
+    if path.suffix == ".json":
+        return trainer_step(path.parent) is not None
+    return path.suffix not in (".pt", ".pth", ".bin") or path.is_dir() or zipfile.is_zipfile(path)
+
+
+def trainer_step(folder: Path) -> int | None:
+    """The optimizer step in `trainer_state.json`; `None` without one that can be read."""
+    try:
+        return int(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
