@@ -449,6 +449,13 @@ def test_lower_is_better():
     assert lower.isdisjoint({"reward", "win_rate", "token_accuracy", "grad_norm", "kl"})
 
 
+def test_better():
+    grpo = MetricMap("grpo")
+    assert {grpo.better(name) for name in ("loss", "eval_loss", "perplexity", "tools/search/latency_s")} == {"lower"}
+    assert {grpo.better(name) for name in ("reward", "eval_reward", "rewards/format/mean")} == {"higher"}
+    assert {grpo.better(name) for name in ("kl", "grad_norm", "rewards/format/std", "mine", "eval_")} == {None}
+
+
 # Derived metrics
 
 

@@ -141,9 +141,23 @@ class MetricMap:
     @cached_property
     def lower_is_better(self) -> frozenset[str]:
         """Canonical names, of evaluation too, whose lower values are better."""
-        entries = [*names().names.items(), *((item["name"], item) for item in names().derived)]
-        lower = {name for name, entry in entries if entry.get("better") == "lower"}
+        lower = {name for name, better in _directions().items() if better == "lower"}
         return frozenset(lower | {f"eval_{name}" for name in lower})
+
+    def better(self, name: str) -> str | None:
+        """
+        Which values of a metric are better.
+
+        Args:
+            name (`str`):
+                Canonical name, of evaluation too.
+
+        Returns:
+            `str` or `None`: `"lower"` or `"higher"`, where that is clear.
+        """
+        plain, directions = name.removeprefix("eval_"), _directions()
+        holes = (known for known in directions if HOLE.search(known) and hole_pattern(known).fullmatch(plain))
+        return directions.get(name) or directions.get(plain) or directions.get(next(holes, None))
 
     def canonical(self, key: str) -> str:
         """
@@ -291,6 +305,13 @@ class MetricMap:
             return key
         sources = own or names().sources(key)
         return sources[0].fill(key) if sources and not HOLE.search(sources[0].spelling) else key
+
+
+@cache
+def _directions() -> dict[str, str]:
+    """Metric -> whether lower or higher is better."""
+    entries = [*names().names.items(), *((item["name"], item) for item in names().derived)]
+    return {name: entry["better"] for name, entry in entries if "better" in entry}
 
 
 @cache

@@ -1,0 +1,125 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Text, tables and JSON of the commands go in, standard output that fits the terminal comes out; plain when piped."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..engine.finding import json_number
+from ..explain import CEILING, FLOOR
+
+
+STYLES = {
+    "critical": "bold red",
+    "high": "red",
+    "medium": "yellow",
+    "low": "cyan",
+    "resolved": "green",
+    "healthy": "green",
+    "unreadable": "bold red",
+    "too short": "dim",
+}
+TAG = r"\[(CRITICAL|HIGH|MEDIUM|LOW|RESOLVED)\]"
+
+
+def width() -> int:
+    """Columns of a line: those of the terminal, 119 at most and where nobody looks on."""
+    return max(FLOOR, min(shutil.get_terminal_size((CEILING, 24)).columns, CEILING))
+
+
+def terminal(stderr: bool = False) -> Console:
+    """What is written to: colours only where a person looks on, and nothing in a text means anything to it."""
+    return Console(width=width(), highlight=False, markup=False, emoji=False, stderr=stderr)
+
+
+def colored(text: str) -> Text:
+    """A text with its severities in colour."""
+    shown = Text(text)
+    shown.highlight_regex(TAG, lambda tag: STYLES[tag[1:-1].lower()])
+    return shown
+
+
+def say(text: str) -> None:
+    """Print lines that are as long as they should be."""
+    terminal().print(colored(text), soft_wrap=True)
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], right: Iterable[str] = ()) -> Table:
+    """
+    Aligned columns without lines between them. What is too long for the terminal goes on below, nothing is cut off.
+
+    Args:
+        columns (`Iterable[str]`):
+            Headings.
+        rows (`Iterable[Iterable[str | Text]]`):
+            Cells.
+        right (`Iterable[str]`, *optional*):
+            Headings of the columns of numbers.
+    """
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in columns:
+        number = heading in right
+        shown.add_column(heading, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
+def show(table: Table) -> None:
+    """Print a table; lines end where their text ends."""
+    console = terminal()
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as printed:
+        console.print(table)
+    print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n")
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one strict JSON document."""
+    json.dump(plain(document), sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: paths as text, NaN as `"NaN"`, dataclasses as dictionaries."""
+    match value:
+        case bool() | int() | str() | None:
+            return value
+        case float():
+            return json_number(value)
+        case dict():
+            return {str(key): plain(item) for key, item in value.items()}
+        case Path():
+            return str(value)
+        case _ if is_dataclass(value):
+            return plain(asdict(value))
+        case _:
+            return [plain(item) for item in value]
+
+
+def count(n: int, word: str) -> str:
+    """`1 log`, `2 logs`, `12,345 logs`."""
+    return f"{n:,} {word}{'s' * (n != 1)}"
