@@ -107,7 +107,7 @@ RECIPES = [
             "fault": "two_generations",
             "cause": "num_generations 2 and a reward of 0 or 1: most groups are flat",
             "overrides": {"num_generations": 2, "reward_funcs": ends, "max_completion_length": 12},
-            "expected": ("groups_mostly_flat", "groups_all_flat"),
+            "expected": ("groups_mostly_flat", "groups_all_flat", "num_generations_too_small"),
             "symptoms": FLAT,
             "steps": 100,
         },
@@ -128,6 +128,18 @@ RECIPES = [
             "steps": 100,
         },
         {"trainer": "grpo"},
+    ),
+    *recipes(
+        {
+            "fault": "sampling_too_hot",
+            "cause": "a temperature of 5: completions are nearly random tokens",
+            "overrides": {"temperature": 5.0},
+            "expected": ("sampling_too_hot",),
+            "symptoms": (*FLAT, "completions_rarely_end", "completions_all_clipped"),
+            "steps": 100,
+        },
+        {"trainer": "grpo"},
+        {"trainer": "rloo"},
     ),
     *recipes(
         {

@@ -161,4 +161,16 @@ RECIPES = [
         {"trainer": "distillation"},
         {"trainer": "gkd", "overrides": {"lmbda": 0.0}},
     ),
+    *recipes(
+        {
+            "fault": "teacher_random",
+            "cause": "the teacher was never trained: its weights were not loaded",
+            "build": lambda seed: {"teacher_model": tiny.tiny_model(seed=seed + 50)},
+            "expected": ("teacher_unlike_student",),
+            "symptoms": ("distillation_completions_clipped",),
+            "steps": 100,
+        },
+        {"trainer": "distillation"},
+        {"trainer": "gkd"},
+    ),
 ]
