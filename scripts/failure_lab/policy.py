@@ -37,7 +37,8 @@ RECIPES = [
         {
             "fault": "entropy_collapse",
             "cause": "the reward pays one word and learning_rate is ten times too high: one answer is left",
-            "expected": ("entropy_collapse", "completions_all_clipped"),  # of the one answer that is left
+            # the one answer that is left may be one without an end
+            "expected": ("entropy_collapse", "completions_all_clipped", "completions_rarely_end"),
             "symptoms": BROKEN,
             "overrides": {"reward_funcs": red_and_done, "learning_rate": 3e-3},
             "onset": 45,  # three quarters of the entropy are gone

@@ -265,7 +265,7 @@ RECIPES = [
             "fault": "task_solved",
             "cause": "the policy solves every prompt before training: nothing is left to learn",
             "overrides": {"reward_funcs": begins},
-            "expected": ("groups_solved", "reward_saturated", "groups_mostly_flat"),
+            "expected": ("groups_solved", "reward_saturated", "groups_mostly_flat", "reward_constant_so_far"),
             "symptoms": FLAT,
             "steps": 100,
         },
