@@ -124,6 +124,8 @@ def summary(
     records: int,
     broken: dict[str, str],
     episodes: dict[str, int] | None = None,
+    width: int = WIDTH,
+    names_in: str = "coverage.json",
 ) -> str:
     """
     The block at train end: findings ranked by cause and severity, what to do, coverage.
@@ -139,6 +141,10 @@ def summary(
             Parts of the diagnostics that were switched off after an error of their own.
         episodes (`dict[str, int]`, *optional*):
             How many episodes there were by `rule|metric`, where `findings` has the first ones only.
+        width (`int`, *optional*, defaults to `119`):
+            Columns of a line.
+        names_in (`str`, *optional*, defaults to `"coverage.json"`):
+            Where the reader finds which rule was active.
     """
     findings = list(findings)
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
@@ -151,10 +157,11 @@ def summary(
         more = (episodes or {}).get(key, len(same)) - len(same)
         steps = [_span(finding, ended) for finding in sorted(same, key=lambda finding: finding.first_step)]
         steps += [f"and {more} more times"] if more > 0 else []
-        lines.append(f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {', '.join(steps)}")
-        lines += _advice(same[0], why=i == 1)
-    lines += _normal_lines(f for f in findings if f.level == Severity.INFO and f.state == "started")
-    lines += _coverage_lines(coverage)
+        said = f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {', '.join(steps)}"
+        lines += textwrap.wrap(said, width, subsequent_indent=INDENT, break_on_hyphens=False)
+        lines += _advice(same[0], i == 1, width)
+    lines += _normal_lines((f for f in findings if f.level == Severity.INFO and f.state == "started"), width)
+    lines += _coverage_lines(coverage, width, names_in)
     lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
 
@@ -163,7 +170,7 @@ def _span(finding: Finding, ended: dict[tuple[str, str, int], int]) -> str:
     return f"{finding.first_step} to {ended.get((finding.rule, finding.metric, finding.first_step), 'the end')}"
 
 
-def _normal_lines(findings: Iterable[Finding]) -> list[str]:
+def _normal_lines(findings: Iterable[Finding], width: int) -> list[str]:
     """One sentence for each thing that looks odd and is not."""
     first: dict[str, Finding] = {}
     for finding in findings:
@@ -171,16 +178,16 @@ def _normal_lines(findings: Iterable[Finding]) -> list[str]:
     lines = ["  Normal here, though it may look odd:"] if first else []
     for finding in first.values():
         said = f"{finding.rule} (step {finding.first_step}): {finding.message}"
-        lines += textwrap.wrap(" ".join(said.split()), WIDTH, initial_indent="    ", subsequent_indent=INDENT)
+        lines += textwrap.wrap(" ".join(said.split()), width, initial_indent="    ", subsequent_indent=INDENT)
     return lines
 
 
-def _advice(finding: Finding, why: bool) -> list[str]:
-    lines = _block(finding.message)
+def _advice(finding: Finding, why: bool, width: int) -> list[str]:
+    lines = _block(finding.message, width)
     if finding.cascade_of:
-        return lines + _block(f"Follows {finding.cascade_of}.")
-    lines += _block(f"Why: {finding.why}") if why and finding.why else []
-    return lines + (_block(f"Fix: {finding.fix}") if finding.fix else [])
+        return lines + _block(f"Follows {finding.cascade_of}.", width)
+    lines += _block(f"Why: {finding.why}", width) if why and finding.why else []
+    return lines + (_block(f"Fix: {finding.fix}", width) if finding.fix else [])
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
@@ -206,14 +213,14 @@ def _headline(problems: list[Finding]) -> str:
     return f"{', '.join(said)} finding{'s' * (len(problems) > 1)}" if said else "no findings"
 
 
-def _coverage_lines(coverage: dict[str, str]) -> list[str]:
+def _coverage_lines(coverage: dict[str, str], width: int, names_in: str) -> list[str]:
     names = {status: [name for name, s in coverage.items() if s == status] for status in set(coverage.values())}
     counts = ", ".join(f"{len(names.get(s, []))} {s}" for s in (ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND))
-    lines = [f"  Rules: {counts} (by name in coverage.json)"]
+    lines = textwrap.wrap(f"  Rules: {counts} (by name in {names_in})", width, subsequent_indent="    ")
     for status, text in ((BLIND, "Blind, a metric never came"), (WARMING_UP, "Too few logs")):
         if status in names:
             said = f"{text}: {_some(names[status], 8)}"
-            lines += textwrap.wrap(said, WIDTH, initial_indent="  ", subsequent_indent="    ")
+            lines += textwrap.wrap(said, width, initial_indent="  ", subsequent_indent="    ")
     return lines
 
 
@@ -222,5 +229,5 @@ def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _block(text: str) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+def _block(text: str, width: int = WIDTH) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), width, initial_indent=INDENT, subsequent_indent=INDENT)
