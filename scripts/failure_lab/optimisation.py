@@ -19,7 +19,7 @@ import time
 import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny_data import colour_variety
+from tiny_data import colour_variety, text_dataset
 
 from failure_lab.injections import AtStep, cut_gradients, scale_loss, shake
 from failure_lab.recipe import recipes
@@ -200,9 +200,21 @@ RECIPES = [
             "steps": 120,
         },
         {"trainer": "sft", "expected": ("sft_not_learning",)},
+        {
+            "trainer": "sft",
+            "variant": "eval",
+            "build": lambda seed: {
+                **optimizer_of_another_model(seed),
+                "model": tiny.saved_model(),
+                "eval_dataset": text_dataset(32, seed + 100),
+            },
+            "overrides": {"eval_strategy": "steps", "eval_steps": 20},
+            "expected": ("eval_loss_never_moves",),
+            "onset": 40,
+        },
         {"trainer": "dpo", "expected": ("dpo_policy_equals_reference",)},
         {"trainer": "kto", "expected": ("kto_policy_equals_reference",)},
-        {"trainer": "reward", "expected": ("reward_stuck_at_chance", "loss_flat_from_start")},
+        {"trainer": "reward", "expected": ("reward_scores_never_move", "reward_stuck_at_chance")},
         {
             "trainer": "grpo",
             "overrides": {"beta": 0.04},

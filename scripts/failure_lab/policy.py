@@ -62,7 +62,7 @@ RECIPES = [
         {
             "fault": "entropy_explosion",
             "cause": "learning_rate 100 times too high: the policy babbles",
-            "expected": ("entropy_explosion", "completions_rarely_end"),
+            "expected": ("entropy_explosion", "completions_rarely_end", "lr_far_too_high"),
             "symptoms": (*BROKEN, "reward_constant_so_far", "policy_not_updated"),
             "overrides": {"learning_rate": 3e-2},
             "steps": 100,
@@ -117,6 +117,7 @@ RECIPES = [
             "trainer": "ppo",
             "expected": ("ppo_update_too_large",),
             "symptoms": (
+                "lr_far_too_high",
                 "ppo_ratio_off",
                 "sequence_kl_jump_at_start",
                 "sequence_kl_runaway",

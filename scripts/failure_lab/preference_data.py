@@ -60,6 +60,13 @@ def identical(seed: int) -> dict:
     return {"train_dataset": preference_dataset(seed=seed).map(lambda row: {**row, "rejected": row["chosen"]})}
 
 
+def half_identical(seed: int) -> dict:
+    """Every second pair holds the same text twice."""
+    pairs = preference_dataset(seed=seed)
+    tied = pairs.map(lambda row, i: row if i % 2 else {**row, "rejected": row["chosen"]}, with_indices=True)
+    return {"train_dataset": tied}
+
+
 def random_pairs(seed: int) -> dict:
     """Pairs whose labels are thrown with a coin."""
     return {"train_dataset": preference_dataset(seed=seed, noise=0.5)}
@@ -87,6 +94,15 @@ RECIPES = [
         *({"trainer": "dpo", "variant": loss, "overrides": {"loss_type": [loss]}} for loss in ("ipo", "hinge")),
         {"trainer": "cpo", "variant": "simpo", "overrides": {"loss_type": "simpo", "cpo_alpha": 0.0}},
         {"trainer": "reward", "expected": ("reward_pairs_identical",)},
+    ),
+    *recipes(
+        {
+            "fault": "pairs_half_identical",
+            "cause": "in half of the pairs both answers are the same text: ties that were not dropped",
+            "expected": ("dpo_pairs_tie",),
+            "build": half_identical,
+        },
+        {"trainer": "dpo"},
     ),
     *recipes(
         {
@@ -127,6 +143,7 @@ RECIPES = [
             for loss, more in (("ipo", {}), ("hinge", {}), ("apo_zero", {}), ("robust", {"label_smoothing": 0.1}))
         ),
         {"trainer": "reward", "expected": ("reward_stuck_at_chance",)},
+        *({"trainer": kind, "expected": ("preference_at_chance",), "symptoms": ("orpo_preference_not_learned",)} for kind in ("orpo", "cpo")),
         {
             "trainer": "kto",
             "expected": ("kto_stuck_at_start",),
@@ -187,6 +204,17 @@ RECIPES = [
         {"fault": "beta_zero", "cause": "beta is 0: no reward, no gradient", "overrides": {"beta": 0.0}, "steps": 80},
         {"trainer": "dpo", "expected": ("dpo_beta_zero",)},
         {"trainer": "kto", "expected": ("kto_beta_zero",), "symptoms": ("grad_norm_zero",)},
+    ),
+    *recipes(
+        {
+            "fault": "beta_negative",
+            "cause": "beta is -0.1: a sign that was lost when a formula was copied",
+            "overrides": {"beta": -0.1},
+            "expected": ("beta_below_zero",),
+            "symptoms": ("chosen_likelihood_destroyed", *STUCK, *DIVERGES),
+            "steps": 150,
+        },
+        {"trainer": "dpo"},
     ),
     *recipes(
         {
