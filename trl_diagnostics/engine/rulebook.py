@@ -16,6 +16,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from .alert import parse_alert
@@ -56,7 +57,7 @@ def collect_rules(
     """
     _check_texts("custom_alerts", custom_alerts)
     _check_texts("disable", disable)
-    rules = load_rules(BUILTIN)
+    rules = _builtin()
     custom = load_rules(custom_heuristics_dir, check_metric) if custom_heuristics_dir is not None else []
     problems = [text for rule in custom for text in (located(rule, check_rule(rule)) if check_rule else ())]
     if problems:
@@ -64,6 +65,11 @@ def collect_rules(
     rules = merge_rules(rules, custom + _alerts(custom_alerts, check_metric, check_rule))
     muted = select(rules, disable)
     return [rule for rule in rules if rule.name not in muted]
+
+
+@cache  # for a tree of runs
+def _builtin() -> list[Rule]:
+    return load_rules(BUILTIN)
 
 
 def _check_texts(option: str, value: Iterable[str]) -> None:
