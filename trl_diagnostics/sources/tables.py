@@ -1,0 +1,365 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A CSV, JSON, JSON-lines or notebook file goes in, its `Log` comes out."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, TextIO
+
+from ..engine.finding import NON_FINITE, DiagnosticsError
+from .rows import Log, Row, loads, to_rows
+
+
+LONGEST_LINE = 2**26  # characters; a longer one is read in pieces, which are then no JSON
+TAIL = 2**18  # bytes at the end of a file, in which its last step is looked for
+LARGE = 100 * 2**20  # bytes of JSON that take noticeable memory
+# Columns of the table that a notebook shows while it trains.
+COLUMNS = {"training_loss": "loss", "validation_loss": "loss"}
+# A chart of W&B, exported: one column for each run, with the lowest and highest value of each bucket beside it.
+CHART = re.compile(r"(?P<run>.+) - (?P<name>[^ ]+?)(?P<bound>__MIN|__MAX)?")
+
+
+def open_text(path: Path) -> TextIO:
+    """A text file in the encoding its first bytes tell of; what is no text becomes a question mark."""
+    with path.open("rb") as file:
+        wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")  # what PowerShell writes
+    return path.open(encoding="utf-16" if wide else "utf-8-sig", errors="replace", newline="")
+
+
+def lines(path: Path) -> Iterator[str]:
+    """Lines of a text file, one at a time."""
+    with open_text(path) as file:
+        yield from iter(partial(file.readline, LONGEST_LINE), "")
+
+
+def tail(path: Path) -> Iterator[str]:
+    """The last whole lines of a long text file."""
+    with path.open("rb") as file:
+        file.seek(-min(TAIL, os.path.getsize(path)), os.SEEK_END)
+        yield from file.read().decode("utf-8", "replace").splitlines()[1:]
+
+
+def read_jsonl(path: Path) -> Log:
+    """
+    A file of JSON lines: one row each, or a `Record` of ours each.
+
+    Args:
+        path (`Path`):
+            The file. It is read line by line, and lines that are no JSON object are counted in the notes.
+    """
+    log = Log("JSONL", lambda: _lined(objects(path, log.notes)), last_step=lambda: _last(_lined(_parsed(tail(path)))))
+    return log
+
+
+def objects(path: Path, notes: dict[str, None]) -> Iterator[dict[str, Any]]:
+    """JSON objects of a file of lines; a note says how many lines are none, once all were seen."""
+    bad, first, i, line = 0, 0, 0, ""
+    for i, line in enumerate(lines(path), 1):
+        data = _object(line)
+        if data is not None:
+            yield data
+        elif line.strip():
+            bad, first = bad + 1, first or i
+    if bad:
+        torn = bad == 1 and first == i and not line.endswith("\n")
+        what = "the last line is cut off" if torn else f"{_count(bad, 'line')} left out, line {first} first: no JSON"
+        notes[f"{path.name}: {what}"] = None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _object(line: str) -> dict[str, Any] | None:
+    try:
+        data = loads(line)
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _parsed(texts: Iterator[str]) -> Iterator[dict[str, Any]]:
+    return (data for data in map(_object, texts) if data is not None)
+
+
+def _lined(found: Iterator[dict[str, Any]]) -> Iterator[Row]:
+    """Rows of JSON objects; those of a `Record` keep its phase."""
+    first = next(found, None)
+    if first is None:
+        return iter(())
+    together = _again(first, found)
+    if isinstance(first.get("metrics"), dict) and "phase" in first:
+        return (row for row in map(_record, together) if row)
+    return to_rows(
+        {**data, **data.pop("metrics")} if isinstance(data.get("metrics"), dict) else data for data in together
+    )
+
+
+def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from rest
+
+
+def _record(data: dict[str, Any]) -> Row | None:
+    """A `Record` as we write it; `None` where it is damaged."""
+    try:
+        metrics = {key: v if type(v) is float else _exact(v) for key, v in data["metrics"].items()}
+        return Row(int(data["step"]), float(data["time"]), metrics, str(data["phase"]))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return None
+
+
+def _exact(value: Any) -> float | None:
+    return value if value is None else NON_FINITE[value] if isinstance(value, str) else float(value)
+
+
+def _last(rows: Iterator[Row]) -> int:
+    return max((row.step for row in rows), default=0)
+
+
+def read_csv(path: Path) -> Log:
+    """
+    A file of columns, separated by comma, semicolon or tab.
+
+    Args:
+        path (`Path`):
+            The file, with its names in the first line. It is read row by row.
+    """
+    header = next(lines(path), "")
+    separator = max(",;\t", key=header.count)
+    names = next(csv.reader([header], delimiter=separator), [])
+    notebook = "Training Loss" in names
+    log = Log("CSV", lambda: read(lines(path)), partial=notebook, last_step=lambda: _last(read(_with(header, path))))
+    columns = _columns(names, path, log.notes)
+
+    def read(texts: Iterator[str]) -> Iterator[Row]:
+        return to_rows(_cells(texts, separator, columns, path, log.notes))
+
+    return log
+
+
+def _with(header: str, path: Path) -> Iterator[str]:
+    yield header
+    yield from (f"{line}\n" for line in tail(path))
+
+
+def _cells(texts, separator: str, columns: list[str], path: Path, notes: dict[str, None]) -> Iterator[dict[str, str]]:
+    csv.field_size_limit(LONGEST_LINE)  # a completion can be longer than the default of 128 KiB
+    reader = csv.reader(texts, delimiter=separator)
+    try:
+        next(reader, None)
+        for cells in reader:
+            yield from table_row({name: cell for name, cell in zip(columns, cells, strict=False) if name and cell})
+    except csv.Error as error:
+        notes[f"{path.name}: stopped at line {reader.line_num}: {error}"] = None
+
+
+def _columns(names: list[str], path: Path, notes: dict[str, None]) -> list[str]:
+    """What the columns hold; the empty text for those that say nothing."""
+    if names == ["Wall time", "Step", "Value"]:  # one scalar of TensorBoard: the file is named run-<run>-tag-<tag>.csv
+        tag = path.stem.rpartition("-tag-")[2]
+        return ["wall_time", "step", tag.replace("train_", "train/", 1).replace("eval_", "eval/", 1)]
+    if "Training Loss" in names:
+        return [name.strip() for name in names]
+    charts = [CHART.fullmatch(name) for name in names]
+    runs = list(dict.fromkeys(chart["run"] for chart in charts if chart))
+    if len(runs) > 1:
+        notes[f"{path.name}: of {len(runs)} runs only the first is read, {runs[0]}"] = None
+    found = [
+        name if not chart else chart["name"] if chart["run"] == runs[0] and not chart["bound"] else ""
+        for name, chart in zip(names, charts, strict=True)
+    ]
+    return ["step" if name == "Step" else name.strip().replace(" / ", "/") for name in found]
+
+
+def table_row(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """
+    A row of a table, in two parts where it is a notebook's and has a validation loss: all columns but the training loss
+    are of evaluation then.
+    """
+    if "Training Loss" not in row:
+        return [row]
+    step = {"step": row["Step"]} if "Step" in row else {}
+    plain = {_column(key): value for key, value in row.items() if key != "Step"}
+    if "Validation Loss" not in row:
+        return [{**step, **plain}]
+    skipped = ("Step", "Epoch", "Training Loss")
+    evaluation = {f"eval_{_column(key)}": row[key] for key in row if key not in skipped}
+    epoch = {"epoch": row["Epoch"]} if "Epoch" in row else {}
+    return [{**step, **epoch, "loss": row["Training Loss"]}, {**step, **epoch, **evaluation}]
+
+
+def _column(key: str) -> str:
+    name = key.strip().lower().replace(" / ", "/").replace(" ", "_")
+    return COLUMNS.get(name, name)
+
+
+def load_json(path: Path) -> Any:
+    """
+    A whole file of JSON.
+
+    Raises:
+        [`DiagnosticsError`]: if it is not JSON, or not all of it.
+    """
+    with open_text(path) as file:
+        text = file.read()
+    try:
+        return loads(text)
+    except json.JSONDecodeError as error:
+        cut = error.pos >= len(text.rstrip()) - 1
+        problem = f"cut off in line {error.lineno}" if cut else f"no JSON in line {error.lineno}: {error.msg}"
+        raise DiagnosticsError(f"{path}: {problem}") from None
+    except ValueError as error:  # nested too deeply, or a number of thousands of digits
+        raise DiagnosticsError(f"{path}: {error}") from None
+
+
+def read_json(path: Path) -> Log:
+    """
+    A JSON file with a list of logs somewhere in it: a `trainer_state.json`, an export, a bare list.
+
+    Args:
+        path (`Path`):
+            The file. It is loaded whole.
+
+    Raises:
+        [`DiagnosticsError`]: if it is not JSON.
+    """
+    data = load_json(path)
+    is_state = isinstance(data, dict) and isinstance(data.get("log_history"), list)
+    found = _dicts(data["log_history"]) if is_state else find_rows(data)
+    log = Log("trainer_state.json" if is_state else "JSON", lambda: to_rows(_tables(found)))
+    log.config.update(_planned(data))
+    size = os.path.getsize(path)
+    if size > LARGE:
+        log.notes[f"{path.name}: {size / 2**20:,.0f} MiB, loaded whole; JSON lines and CSV are read row by row"] = None
+    return log
+
+
+def _tables(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (part for row in found for part in table_row(row))
+
+
+def _planned(data: Any) -> dict[str, int]:
+    """Planned length of the run."""
+    steps = data.get("max_steps") if isinstance(data, dict) else None
+    return {"max_steps": steps} if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else {}
+
+
+def _dicts(data: list[Any]) -> list[dict[str, Any]]:
+    return [row for row in data if isinstance(row, dict)]
+
+
+def find_rows(data: Any) -> list[dict[str, Any]]:
+    """The longest table in it, however deep: a list of dictionaries, or a dictionary of lists (columns)."""
+    if isinstance(data, list):
+        return data if data and all(isinstance(row, dict) for row in data) else []
+    if not isinstance(data, dict):
+        return []
+    return max([*map(find_rows, data.values()), _transposed(data)], key=len, default=[])
+
+
+def _transposed(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Columns as rows: lists, or what pandas writes, dictionaries by the number of the row."""
+    columns = {key: list(value.values()) if isinstance(value, dict) else value for key, value in data.items()}
+    columns = {key: value for key, value in columns.items() if isinstance(value, list)}
+    if "loss" not in columns:
+        return []
+    length = len(columns["loss"])
+    columns = {key: value for key, value in columns.items() if len(value) == length}
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+class _Tables(HTMLParser):
+    """Collects the cells of every table."""
+
+    def __init__(self):
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self.in_cell = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.in_cell = tag in ("td", "th") and bool(self.tables)
+        if tag == "table":
+            self.tables.append([])
+        elif self.tables and tag == "tr":
+            self.tables[-1].append([])
+        elif self.in_cell:
+            self.tables[-1] = self.tables[-1] or [[]]
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self.in_cell:
+            self.tables[-1][-1][-1] += data
+
+
+def notebook_outputs(path: Path) -> Iterator[tuple[str, str]]:
+    """
+    What the cells of a saved notebook show: `"text/html"` or `"text/plain"`, and the text.
+
+    Raises:
+        [`DiagnosticsError`]: if it is not JSON.
+    """
+    data = load_json(path)
+    for cell in _dicts(_list(data, "cells")):
+        for output in _dicts(_list(cell, "outputs")):
+            shown = output.get("data")
+            html = shown.get("text/html") if isinstance(shown, dict) else None
+            kind, text = ("text/plain", output.get("text")) if html is None else ("text/html", html)
+            yield kind, "".join(map(str, text)) if isinstance(text, list) else str(text or "")
+
+
+def _list(data: Any, key: str) -> list[Any]:
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def html_tables(html: str) -> Iterator[list[dict[str, str]]]:
+    """The tables of training in an HTML text, each as rows of cells by column."""
+    parser = _Tables()
+    parser.feed(html)
+    for header, *body in filter(None, parser.tables):
+        names = [name.strip() for name in header]
+        if "Training Loss" in names or "Validation Loss" in names:
+            yield [dict(zip(names, cells, strict=False)) for cells in body]
+
+
+def read_notebook(path: Path, read_text: Callable[[Iterator[str]], Log]) -> Log:
+    """
+    A saved notebook: the longest table of training that it shows, or the logs that it printed.
+
+    Args:
+        path (`Path`):
+            The `.ipynb` file.
+        read_text (`Callable[[Iterator[str]], Log]`):
+            Reads printed lines.
+    """
+    outputs = list(notebook_outputs(path))
+    tables = [table for kind, text in outputs if kind == "text/html" for table in html_tables(text)]
+    if not tables:
+        return read_text(line for kind, text in outputs if kind == "text/plain" for line in text.splitlines(True))
+    longest = max(tables, key=len)
+    log = Log("notebook", lambda: to_rows(_tables(longest)), partial=True)
+    if len(tables) > 1:
+        log.notes[f"{path.name}: of {len(tables)} tables only the longest is read, {len(longest)} rows"] = None
+    return log
