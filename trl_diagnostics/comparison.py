@@ -73,6 +73,8 @@ class Compared:
             Means of the two runs.
         first_step (`float`), last_step (`float`), points (`int`):
             What they are the means of. Where one run logged more often, its logs between two of the other are averaged.
+        common (`int`):
+            How many logs both runs have, from the first on.
         effective (`float` or `None`):
             Sample size without the autocorrelation of the differences.
         low (`float` or `None`), high (`float` or `None`):
@@ -88,6 +90,7 @@ class Compared:
     first_step: float
     last_step: float
     points: int
+    common: int
     effective: float | None = None
     low: float | None = None
     high: float | None = None
@@ -134,8 +137,7 @@ def compare(a: dict[str, Series], b: dict[str, Series], metric_map: MetricMap) -
     for metric, series in a.items():
         steps, values_a, values_b = paired(series, b.get(metric, Series()))
         if len(steps):
-            last = slice(-max(FEWEST, len(steps) // LAST), None)
-            found.append(_compared(metric, metric_map.better(metric), steps[last], values_a[last], values_b[last]))
+            found.append(_compared(metric, metric_map.better(metric), steps, values_a, values_b))
     return found
 
 
@@ -182,9 +184,12 @@ def _means(steps: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarr
 
 
 def _compared(metric: str, better: str | None, steps: np.ndarray, a: np.ndarray, b: np.ndarray) -> Compared:
-    n = len(steps)
-    found = Compared(metric, better, float(a.mean()), float(b.mean()), float(steps[0]), float(steps[-1]), n)
-    if n < FEWEST:
+    common = len(steps)
+    last = slice(-max(common // LAST, FEWEST if common >= FEWEST else 1), None)
+    steps, a, b = steps[last], a[last], b[last]
+    means, span = (float(a.mean()), float(b.mean())), (float(steps[0]), float(steps[-1]))
+    found = Compared(metric, better, *means, *span, len(steps), common)
+    if common < FEWEST:
         return found
     difference = b - a
     effective, variance = _independent(difference)

@@ -35,7 +35,7 @@ def list_rules(args: argparse.Namespace) -> int:
     names = select(rules, args.names, "rules") if args.names else {rule.name for rule in rules}
     rules = [rule for rule in rules if rule.name in names and _is_wanted(rule, args)]
     if args.trainer is not None:
-        family = _map_of(args.trainer).family
+        family = map_of(args.trainer).family
         rules = [rule for rule in rules if rule.applies_to(family)]
     for rule in sorted(rules, key=lambda rule: (-rule.severity, rule.name)):
         marks = "" if rule.status == "stable" else f", {rule.status}"
@@ -53,7 +53,7 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' * (n != 1)}"
 
 
-def _map_of(trainer: str) -> MetricMap:
+def map_of(trainer: str) -> MetricMap:
     metric_map, known = MetricMap(trainer.lower().removesuffix("trainer")), known_trainers()
     if metric_map.trainer not in known:
         hint = suggest(metric_map.trainer, known) or f"; known are {', '.join(known)}"
@@ -91,7 +91,7 @@ def _described(rule: Rule) -> str:
 
 def explain_names(args: argparse.Namespace) -> int:
     """Print what rules or metrics mean."""
-    trainer = None if args.trainer is None else _map_of(args.trainer).trainer
+    trainer = None if args.trainer is None else map_of(args.trainer).trainer
     print(explain_all(args.names, collect_rules(), trainer))
     return 0
 

@@ -22,14 +22,15 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from ..engine.finding import json_number
-from ..explain import CEILING, FLOOR
+from ..explain import CEILING, FLOOR, wrapped
 
 
+UNLIMITED = 1000  # columns: a file has no edge
 STYLES = {
     "critical": "bold red",
     "high": "red",
@@ -40,17 +41,22 @@ STYLES = {
     "unreadable": "bold red",
     "too short": "dim",
 }
-TAG = r"\[(CRITICAL|HIGH|MEDIUM|LOW|RESOLVED)\]"
+TAG = r"\[(CRITICAL|HIGH|MEDIUM|LOW|RESOLVED|HEALTHY|TOO SHORT)\]"
 
 
 def width() -> int:
-    """Columns of a line: those of the terminal, 119 at most and where nobody looks on."""
-    return max(FLOOR, min(shutil.get_terminal_size((CEILING, 24)).columns, CEILING))
+    """Columns of a paragraph: those of the terminal, 119 at most and where nobody looks on."""
+    return min(columns(CEILING), CEILING)
+
+
+def columns(unknown: int) -> int:
+    """Columns of the terminal, or `unknown` where there is none."""
+    return max(FLOOR, shutil.get_terminal_size((unknown, 24)).columns)
 
 
 def terminal(stderr: bool = False) -> Console:
     """What is written to: colours only where a person looks on, and nothing in a text means anything to it."""
-    return Console(width=width(), highlight=False, markup=False, emoji=False, stderr=stderr)
+    return Console(width=columns(UNLIMITED), highlight=False, markup=False, emoji=False, stderr=stderr)
 
 
 def colored(text: str) -> Text:
@@ -86,15 +92,28 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]], right: I
     return shown
 
 
-def show(table: Table) -> None:
-    """Print a table; lines end where their text ends."""
+def show(thing: RenderableType) -> None:
+    """Print a table or several things; lines end where their text ends."""
     console = terminal()
     if console.is_terminal:
-        console.print(table)
+        console.print(thing)
         return
     with console.capture() as printed:
-        console.print(table)
+        console.print(thing)
     print(*(line.rstrip() for line in printed.get().splitlines()), sep="\n")
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and what they are, below each other; those without a text are left out, and no path is broken."""
+    shown = [(name, text) for name, text in pairs if text]
+    space = max(len(name) for name, _ in shown) + 2
+    for name, text in shown:
+        say(wrapped(text, name.ljust(space), " " * space))
+
+
+def cut(text: str, most: int) -> str:
+    """The end of a text that is too long: of a path it tells most."""
+    return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -123,3 +142,11 @@ def plain(value: Any) -> Any:
 def count(n: int, word: str) -> str:
     """`1 log`, `2 logs`, `12,345 logs`."""
     return f"{n:,} {word}{'s' * (n != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 hours`, `2 days`."""
+    for name, size in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,260 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Arguments of `diagnose` go in; what is wrong with one run, or with a whole tree of runs, and an exit code come out."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from os.path import commonpath
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+from rich.text import Text
+
+from ..diagnosis import Diagnosis, diagnose
+from ..engine.engine import ACTIVE, NOT_APPLICABLE, WARMING_UP
+from ..engine.finding import DiagnosticsError, Finding, Severity
+from ..sinks import story
+from ..sinks.console import rank, summary
+from ..sources.logs import find_runs, open_run
+from .rules import map_of
+from .terminal import STYLES, UNLIMITED, columns, count, cut, facts, print_json, say, show, table, terminal, width
+
+
+SCHEMA_VERSION = 1
+UNREADABLE, TOO_SHORT, HEALTHY = "unreadable", "too short", "healthy"
+LEAST = 60  # columns beside the path
+ORDER = (UNREADABLE, *(str(severity) for severity in reversed(Severity)), TOO_SHORT, HEALTHY)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run: what is known of it, or why it could not be read, and the files of its report."""
+
+    path: Path
+    diagnosis: Diagnosis | None
+    error: str = ""
+    report: tuple[Path, ...] = ()
+
+    @property
+    def first(self) -> Finding | None:
+        """The finding to look at first."""
+        problems = rank(f for f in self.diagnosis.findings if f.level > Severity.INFO) if self.diagnosis else []
+        return problems[0] if problems else None
+
+    @property
+    def level(self) -> Severity | None:
+        """The severity of the worst finding."""
+        found = self.diagnosis.findings if self.diagnosis else ()
+        return max((f.level for f in found if f.level > Severity.INFO), default=None)
+
+    @property
+    def verdict(self) -> str:
+        """One word."""
+        if self.diagnosis is None:
+            return UNREADABLE
+        if self.level is not None:
+            return str(self.level)
+        rules = Counter(self.diagnosis.coverage.values())
+        return HEALTHY if rules[ACTIVE] > rules[WARMING_UP] else TOO_SHORT
+
+    def exit_code(self, fail_on: str) -> int:
+        """2 if it could not be read, 1 for a finding as bad as `fail_on` or worse."""
+        if self.diagnosis is None:
+            return 2
+        return int(fail_on != "never" and self.level is not None and self.level >= Severity[fail_on.upper()])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Diagnose all runs in some paths."""
+    paths = runs_in([*args.paths, *args.inputs])
+    trainer = None if args.trainer is None else map_of(args.trainer).trainer
+    root = Path(commonpath([path.parent for path in paths])) if len(paths) > 1 else paths[0].parent
+    results = []
+    with _progress() as progress:
+        task = progress.add_task("", total=len(paths) if len(paths) > 1 else None)
+        for path in paths:
+            progress.update(task, description=f"{path.relative_to(root)}")
+            result = result_of(path, trainer, args.trl_version)
+            if result.diagnosis and (args.report is not None or args.plots):
+                result = replace(result, report=_write_report(result.diagnosis, root, args))
+            results.append(result)
+            progress.advance(task)
+    if args.json:
+        print_json(_document(results, args.fail_on))
+    elif len(results) == 1:
+        _print_one(results[0])
+    else:
+        _print_many(results, root)
+    return max(result.exit_code(args.fail_on) for result in results)
+
+
+def runs_in(names: list[str]) -> list[Path]:
+    """
+    The runs that some paths hold, each once.
+
+    Raises:
+        `DiagnosticsError`: for a path that is not there or holds none.
+    """
+    if not names:
+        raise DiagnosticsError(
+            "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out"
+        )
+    found: dict[Path, None] = {}
+    for path in map(Path, names):
+        if not path.exists():
+            raise DiagnosticsError(f"{path}: no such file or folder")
+        runs = find_runs(path)
+        if not runs:
+            raise DiagnosticsError(
+                f"{path}: no run in it: no run directory, no trainer_state.json, no log in a format that can be read"
+            )
+        found |= dict.fromkeys(runs)
+    return list(found)
+
+
+def _progress() -> Progress:
+    """A spinner or a bar on standard error, and nothing of it where nobody looks on."""
+    console = terminal(stderr=True)
+    columns = (SpinnerColumn(), *Progress.get_default_columns()[:3], TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def result_of(path: Path, trainer: str | None, trl_version: str | None) -> Result:
+    """Read and judge one run."""
+    try:
+        return Result(path, diagnose(open_run(path, trainer, trl_version)))
+    except DiagnosticsError as error:
+        return Result(path, None, str(error))
+
+
+def one_run(name: str, trainer: str | None = None, trl_version: str | None = None) -> Result:
+    """
+    Read and judge the one run that a path means.
+
+    Raises:
+        `DiagnosticsError`: if it holds several, or cannot be read.
+    """
+    paths = runs_in([name])
+    if len(paths) > 1:
+        raise DiagnosticsError(f"{name}: holds {len(paths)} runs; name one of them, for example {paths[0]}")
+    result = result_of(paths[0], trainer, trl_version)
+    if result.diagnosis is None:
+        raise DiagnosticsError(result.error)
+    return result
+
+
+def _write_report(diagnosis: Diagnosis, root: Path, args: argparse.Namespace) -> tuple[Path, ...]:
+    from ..sinks.report import write_report
+
+    path = diagnosis.run.path
+    if args.report is None:
+        folder = path / "reports" if path.is_dir() else path.with_name(f"{path.stem}_report")
+    else:
+        inside = path.relative_to(root)
+        folder = Path(args.report) if path.parent == root else Path(args.report) / inside
+    return tuple(write_report(folder, diagnosis, plots=args.plots is not False))
+
+
+def _print_one(result: Result) -> None:
+    if result.diagnosis is None:
+        raise DiagnosticsError(result.error)
+    diagnosis = result.diagnosis
+    findings = list(diagnosis.findings)
+    said = summary(findings, diagnosis.coverage, diagnosis.records, diagnosis.broken, None, width(), "--json")
+    say(said.removeprefix("TRL diagnostics: "))
+    print()
+    facts(_facts(result))
+
+
+def _facts(result: Result) -> Iterator[tuple[str, str]]:
+    """What is known beside the findings."""
+    diagnosis, run = result.diagnosis, result.diagnosis.run
+    yield "Run", f"{run.path} ({run.kind}), {count(diagnosis.records, 'log')} up to step {diagnosis.last_step}"
+    version = f", TRL {run.trl_version}" if run.trl_version else ""
+    sure = "" if run.confidence >= 0.99 else f", {run.confidence:.0%} sure"
+    yield "Trainer", f"{run.trainer}{version} ({run.trainer_how}{sure})"
+    yield "Ended", story.ended(diagnosis)
+    if diagnosis.checkpoints:
+        word, reasons = story.last_checkpoint(diagnosis)
+        yield "Checkpoint", f"Is the last one good? {word}. {reasons}"
+    for note in run.notes:
+        yield "Note", note
+    if result.report:
+        yield "Report", str(result.report[1])
+
+
+def _print_many(results: list[Result], root: Path) -> None:
+    many = Counter(result.verdict for result in results)
+    said = ", ".join(f"{many[verdict]} {verdict}" for verdict in ORDER if many[verdict])
+    say(f"{count(len(results), 'run')}: {said}\n")
+    ordered = sorted(results, key=lambda result: ORDER.index(result.verdict))
+    rows = [_row(result, root) for result in ordered]
+    show(table(["run", "trainer", "logs", "verdict", "first finding"], rows, ["logs"]))
+    say(f"\nOne of them in full: trl-diagnostics diagnose {ordered[0].path}")
+
+
+def _row(result: Result, root: Path) -> list[str | Text]:
+    path = cut(str(result.path.relative_to(root)), max(columns(UNLIMITED) - LEAST, 16))
+    verdict = Text(result.verdict, STYLES.get(result.verdict, ""))
+    if result.diagnosis is None:
+        return [path, "", "", verdict, result.error.removeprefix(f"{result.path}: ")]
+    return [path, result.diagnosis.run.trainer, f"{result.diagnosis.records:,}", verdict, _told(result)]
+
+
+def _told(result: Result) -> str:
+    """The first finding, or how many of the rules that apply could judge; and an end that was none."""
+    first, rules = result.first, Counter(result.diagnosis.coverage.values())
+    apply = len(result.diagnosis.coverage) - rules[NOT_APPLICABLE]
+    said = f"{first.rule}, step {first.first_step}" if first else f"none by {rules[ACTIVE]} of {apply} rules"
+    reason = (result.diagnosis.postmortem or {}).get("exit_reason", "completed")
+    return said if reason in story.CALM else f"{said}; ended: {reason}"
+
+
+def _document(results: list[Result], fail_on: str) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "fail_on": fail_on,
+        "exit_code": max(result.exit_code(fail_on) for result in results),
+        "runs": [_entry(result) for result in results],
+    }
+
+
+def _entry(result: Result) -> dict[str, Any]:
+    """One run as JSON."""
+    diagnosis = result.diagnosis
+    entry = {"path": result.path, "verdict": result.verdict, "error": result.error or None}
+    if diagnosis is None:
+        return entry
+    run = diagnosis.run
+    return entry | {
+        "kind": run.kind,
+        "trainer": run.trainer,
+        "trainer_how": run.trainer_how,
+        "confidence": run.confidence,
+        "trl_version": run.trl_version,
+        "notes": run.notes,
+        "records": diagnosis.records,
+        "last_step": diagnosis.last_step,
+        "root": result.first.rule if result.first else None,
+        "findings": [finding.to_json() for finding in diagnosis.findings],
+        "coverage": diagnosis.coverage,
+        "broken": diagnosis.broken,
+        "postmortem": diagnosis.postmortem,
+        "checkpoints": diagnosis.checkpoints,
+        "report": result.report,
+    }

@@ -1,0 +1,108 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Arguments of `postmortem` go in; how a run ended, after which finding, and where to go on from comes out."""
+
+import argparse
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..engine.finding import DiagnosticsError, Finding, from_json_number
+from ..explain import wrapped
+from ..sinks.postmortem import infer
+from ..sinks.run_dir import check_is_run_dir
+from ..sinks.story import ENDED, number
+from .terminal import duration, facts, print_json, say
+
+
+MOST_METRICS = 8
+MOST_LINES = 12  # of a traceback; the last ones say most
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say how a run ended."""
+    path = run_dir_of(Path(args.path))
+    found = infer(path)
+    if args.json:
+        print_json(found | {"run_dir": path})
+    else:
+        _print(path, found)
+    return 0
+
+
+def run_dir_of(path: Path) -> Path:
+    """
+    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`.
+
+    Raises:
+        `DiagnosticsError`: if there is none.
+    """
+    if not path.is_dir():
+        raise DiagnosticsError(f"{path}: no such folder; expected a run directory or the output_dir of a run")
+    try:
+        check_is_run_dir(path)
+    except DiagnosticsError:
+        if not (path / "diagnostics").is_dir():
+            raise
+        path = path / "diagnostics"
+        check_is_run_dir(path)
+    return path
+
+
+def _print(path: Path, found: dict[str, Any]) -> None:
+    ended = ENDED[found["exit_reason"]]
+    say(wrapped(f"The run {ended} at step {found['last_step']}, {_when(found['timestamp'])}.", "", "  "))
+    say(wrapped(found["what"]) + "\n")
+    facts(_facts(path, found))
+    if found["traceback"]:
+        lines = found["traceback"].rstrip().splitlines()
+        say("\nTraceback" + (f" (the last {MOST_LINES} of {len(lines)} lines)" if len(lines) > MOST_LINES else ""))
+        say("\n".join(f"  {line}" for line in lines[-MOST_LINES:]))
+
+
+def _when(timestamp: str) -> str:
+    at = datetime.fromisoformat(timestamp)
+    ago = duration(time.time() - at.timestamp())
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({ago} ago)"
+
+
+def _facts(path: Path, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Run", str(path)
+    root = found["root_finding"] and Finding.from_json(found["root_finding"])
+    if root:
+        said = f"[{root.severity.upper()}] {root.rule} since step {root.first_step}: {root.message}"
+        yield "After", said
+        yield "Fix", root.fix
+    else:
+        yield "After", "no finding"
+    metrics = [f"{key} {number(from_json_number(value))}" for key, value in found["final_metrics"].items()]
+    more = f" and {len(metrics) - MOST_METRICS} more" if len(metrics) > MOST_METRICS else ""
+    yield "Metrics", ", ".join(metrics[:MOST_METRICS]) + more
+    for hang in found["hangs"]:
+        yield "Hang", f"{duration(hang['seconds'])} without a step after step {hang['step']}"
+    yield "Checkpoint", _checkpoint(found)
+    yield "Go on with", found["resume_command"] or ""
+
+
+def _checkpoint(found: dict[str, Any]) -> str:
+    last, finite = found["last_checkpoint"], found["last_verified_finite_checkpoint"]
+    if last is None:
+        return "none on disk"
+    if last == finite:
+        return f"{last}, the last one; all its weights are finite"
+    note = f" ({found['checkpoint_note']})" if found["checkpoint_note"] else ""
+    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite"

@@ -1,0 +1,228 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Arguments of `watch` go in; a run that is being trained is shown in the terminal, again and again, until it ends."""
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from ..engine.engine import ACTIVE, WARMING_UP
+from ..engine.finding import DiagnosticsError, Finding, Severity
+from ..explain import wrapped
+from ..follower import Follower
+from ..sinks.console import rank, resolved, warning
+from ..sinks.curves import Curve
+from ..sinks.postmortem import infer
+from ..sinks.report import KEY_METRICS
+from ..sinks.story import number
+from .diagnose import HEALTHY, TOO_SHORT
+from .rules import map_of
+from .terminal import colored, count, duration, show, table, terminal, width
+
+
+BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
+HOLE = "!"  # a place without a finite number
+MOST_METRICS = 8
+BUSY = 10  # times as long as reading takes is waited, so that a long log does not cost a core
+GOES_ON = ("unfinished", "hang")  # a hang may end
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show a run until it ends, or once."""
+    path = Path(args.path)
+    if not path.exists():
+        raise DiagnosticsError(f"{path}: no such file or folder")
+    if args.interval <= 0:
+        raise DiagnosticsError(f"--interval: expected seconds above 0, found {args.interval:g}")
+    trainer = None if args.trainer is None else map_of(args.trainer).trainer
+    follower = Follower(path, trainer, args.trl_version)
+    if args.once:
+        follower.look()
+        if follower.run is None:
+            raise DiagnosticsError(follower.waiting_for)
+        show(view(follower))
+        return 0
+    try:
+        (_live if terminal().is_terminal else _lines)(follower, args.interval)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _live(follower: Follower, interval: float) -> None:
+    with Live(view(follower), console=terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            pause = _look(follower, interval)[1]
+            live.update(view(follower), refresh=True)
+            if _has_ended(follower):
+                return
+            time.sleep(pause)
+
+
+def _lines(follower: Follower, interval: float) -> None:
+    """For a file or a pipe: each finding once, as it comes."""
+    told: set[tuple] = set()
+    while True:
+        found, pause = _look(follower, interval)
+        for finding in found:
+            key = (finding.rule, finding.metric, finding.state, finding.first_step)
+            if key not in told and finding.level > Severity.INFO:
+                print(warning(finding) if finding.state == "started" else resolved(finding), flush=True)
+            told.add(key)
+        if _has_ended(follower):
+            show(view(follower))
+            return
+        time.sleep(pause)
+
+
+def _look(follower: Follower, interval: float) -> tuple[list[Finding], float]:
+    began = time.monotonic()
+    found = follower.look()
+    return found, max(interval, BUSY * (time.monotonic() - began))
+
+
+def _ending(follower: Follower) -> dict | None:
+    """How a run with a run directory goes on or ended; other logs do not say it."""
+    if follower.run is None or follower.run.kind != "run directory":
+        return None
+    return infer(follower.run.path, seconds=0)
+
+
+def _has_ended(follower: Follower) -> bool:
+    ending = _ending(follower)
+    if ending is None or ending["exit_reason"] in GOES_ON:
+        return False
+    follower.look()  # what was written between the last look and the end
+    return True
+
+
+def view(follower: Follower) -> RenderableType:
+    """Everything on one screen: where the run is, its metrics, what is wrong with it."""
+    if follower.run is None:
+        return colored(wrapped(f"{follower.path}: waiting for the first log. {follower.waiting_for}", "", "  "))
+    parts = [colored(line) for line in _head(follower)]
+    metrics = _metrics(follower)
+    parts += [Text(), table(["metric", "last", "", "lowest", "highest"], metrics, ["last", "lowest", "highest"])]
+    room = terminal().height - len(parts) - len(metrics) - 4
+    return Group(*parts, Text(), *map(colored, _problems(follower, max(room, 6))))
+
+
+def _head(follower: Follower) -> list[str]:
+    run, last = follower.run, follower.last
+    version = f", TRL {run.trl_version}" if run.trl_version else ""
+    lines = [wrapped(f"{_verdict(follower)}  {run.path} ({run.trainer}{version})", "", "  ")]
+    if last is None:
+        return [*lines, "No log yet."]
+    return [*lines, wrapped(", ".join(_progress(follower)), "", "  "), wrapped(_state(follower), "", "  ")]
+
+
+def _verdict(follower: Follower) -> str:
+    open_now = follower.engine.open_episodes()
+    levels = [f.level for f in follower.findings if (f.rule, f.metric) in open_now and f.level > Severity.INFO]
+    if levels:
+        return f"[{max(levels).name}]"
+    active = ACTIVE in follower.engine.coverage().values()
+    return f"[{(HEALTHY if active else TOO_SHORT).upper()}]"
+
+
+def _progress(follower: Follower) -> list[str]:
+    step, most, speed = follower.last.step, follower.run.config.get("max_steps"), follower.steps_per_second()
+    known = isinstance(most, int) and most > step
+    said = [f"step {step:,} of {most:,} ({step / most:.0%})" if known else f"step {step:,}"]
+    said += [count(follower.engine.records, "log")]
+    if speed:
+        said.append(f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.0f} s per step")
+        said += [f"{duration((most - step) / speed)} left"] if known else []
+    return said
+
+
+def _state(follower: Follower) -> str:
+    ending = _ending(follower)
+    ago = f"The last log came {duration(time.time() - follower.last_time())} ago."
+    return f"{ending['what']} {ago}" if ending else ago
+
+
+def _metrics(follower: Follower) -> list[list[str | Text]]:
+    names = [metric for metric in KEY_METRICS if metric in follower.curves][:MOST_METRICS]
+    space = max(8, min(48, width() - max(map(len, names), default=0) - 36))
+    rows = []
+    for metric in names:
+        curve = follower.curves[metric]
+        lowest = (number(value) if curve.count > curve.nonfinite else "-" for value in (curve.low, curve.high))
+        rows.append([metric, number(follower.values[metric]), sparkline(curve, space, _can_draw()), *lowest])
+    return rows
+
+
+def _can_draw() -> bool:
+    try:
+        BLOCKS.encode(terminal().encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def sparkline(curve: Curve, space: int, blocks: bool = True) -> str:
+    """
+    A curve in one line.
+
+    Args:
+        curve ([`Curve`]):
+            Metric.
+        space (`int`):
+            Columns.
+        blocks (`bool`, *optional*, defaults to `True`):
+            Whether the terminal can show block characters.
+
+    Returns:
+        `str`: one character for each stretch of the curve, the mean of its points; `!` where none of them is finite.
+    """
+    points = [y for _, y in curve.points()]
+    columns = min(space, len(points))
+    parts = [points[i * len(points) // columns : (i + 1) * len(points) // columns] for i in range(columns)]
+    means = [_mean([y for y in part if y == y]) for part in parts]
+    finite = [mean for mean in means if mean is not None]
+    low, high, levels = min(finite, default=0.0), max(finite, default=0.0), BLOCKS if blocks else ASCII
+    size = (high / 2 - low / 2) or 1.0  # halves, for the largest numbers have no difference
+    places = [None if mean is None else int((mean / 2 - low / 2) / size * len(levels)) for mean in means]
+    return "".join(HOLE if place is None else levels[min(place, len(levels) - 1)] for place in places)
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(value / len(values) for value in values) if values else None
+
+
+def _problems(follower: Follower, room: int) -> list[str]:
+    """What is wrong, the cause first and with what to do; what is over after what goes on."""
+    shown: dict[tuple[str, str], Finding] = {}
+    for finding in rank(f for f in follower.findings if f.level > Severity.INFO):
+        shown.setdefault((finding.rule, finding.metric), finding)
+    open_now = follower.engine.open_episodes()
+    lines = []
+    for i, finding in enumerate(sorted(shown.values(), key=lambda f: (f.rule, f.metric) not in open_now)):
+        since = f"since step {finding.first_step}" if (finding.rule, finding.metric) in open_now else "is over"
+        lines += wrapped(
+            f"[{finding.severity.upper()}] {finding.rule} {since}: {finding.message}", "", "       "
+        ).splitlines()
+        lines += wrapped(f"Fix: {finding.fix}", "       ").splitlines() if i == 0 and finding.fix else []
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"... trl-diagnostics diagnose {follower.path} says the rest"]
+    many = Counter(follower.engine.coverage().values())
+    rules = f"{many[ACTIVE]} rules active, {many[WARMING_UP]} with too few logs"
+    return [*(lines or ["No findings."]), f"{rules}. Ctrl-C ends this view, not the run."]
