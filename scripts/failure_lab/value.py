@@ -64,7 +64,7 @@ RECIPES = recipes(
         "fault": "reward_scale_too_large",
         "cause": "the reward model gives a thousand times too much and learning_rate is ten times too high",
         "expected": ("value_loss_explosion", "ppo_update_too_large"),
-        "symptoms": ("nonfinite_weights",),
+        "symptoms": ("nonfinite_weights", "ppo_policy_entropy_collapse", "sequence_kl_runaway", "ppo_no_eos"),
         "overrides": {"learning_rate": 3e-3},
         "prepare": scale_reward_head,
         "onset": 1,
