@@ -18,7 +18,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from .engine.engine import Engine
-from .engine.finding import DiagnosticsError, Finding, Record, Severity
+from .engine.finding import Finding, Record, Severity
 from .engine.rulebook import collect_rules
+from .metadata import about_diagnostics, config_of, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
+from .options import check_choice, check_flag, check_function, check_path, check_seconds
+from .run_record import OPEN, RunRecord
 from .sinks import console
+from .sinks.exits import Sigterm
+from .sinks.postmortem import CAUGHT
 from .sinks.run_dir import RunDir
 from .sources.probes import nonfinite_parameters
-from .stop import STOP_SEVERITIES, Stop
+from .stop import STOP_SEVERITIES, Stop, any_rank
 
 
 MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
@@ -66,6 +70,14 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             Names or globs of rules to mute, for example `["kto_*"]`.
         on_finding (`Callable[[Finding], None]`, *optional*):
             Called on the main process with each finding as it starts and resolves.
+        hang_timeout (`float`, *optional*, defaults to `300.0`):
+            Seconds without a step, batch of an evaluation or finished save from which on a training may be said to hang.
+            It also has to be 5 times the longest that the same thing took lately, and 3 times this number for what has
+            not been seen to end yet.
+        checkpoint_on_sigterm (`bool`, *optional*, defaults to `False`):
+            Whether SIGTERM, as a cluster sends it before it takes a machine back, ends training at the next step with a
+            checkpoint instead of at once. The process then ends as it would have without. With several processes they
+            ask each other after each step.
 
     Raises:
         [`DiagnosticsError`]: if an argument, alert or rule file is wrong; at construction, with its place.
@@ -92,15 +104,17 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         custom_heuristics_dir: str | Path | None = None,
         disable: Sequence[str] | None = None,
         on_finding: Callable[[Finding], None] | None = None,
+        hang_timeout: float = 300.0,
+        checkpoint_on_sigterm: bool = False,
     ):
-        _check_path("run_dir", run_dir)
-        _check_path("custom_heuristics_dir", custom_heuristics_dir)
-        _check_flag("stop_on_critical", stop_on_critical)
-        _check_flag("enable_live_warnings", enable_live_warnings)
-        if stop_severity not in STOP_SEVERITIES:
-            raise DiagnosticsError(f"stop_severity: {stop_severity!r} is not one of {', '.join(STOP_SEVERITIES)}")
-        if on_finding is not None and not callable(on_finding):
-            raise DiagnosticsError(f"on_finding: expected a function of one finding, found {on_finding!r}")
+        check_path("run_dir", run_dir)
+        check_path("custom_heuristics_dir", custom_heuristics_dir)
+        check_flag("stop_on_critical", stop_on_critical)
+        check_flag("enable_live_warnings", enable_live_warnings)
+        check_flag("checkpoint_on_sigterm", checkpoint_on_sigterm)
+        check_choice("stop_severity", stop_severity, STOP_SEVERITIES)
+        check_function("on_finding", on_finding, "one finding")
+        check_seconds("hang_timeout", hang_timeout)
         self.run_dir = run_dir
         self.stop_on_critical = stop_on_critical
         self.stop_severity = Severity[stop_severity.upper()]
@@ -109,6 +123,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.disable = () if disable is None else disable
         self.custom_heuristics_dir = custom_heuristics_dir
         self.on_finding = on_finding
+        self.hang_timeout = hang_timeout
+        self.checkpoint_on_sigterm = checkpoint_on_sigterm
         self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
@@ -119,6 +135,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.engine: Engine | None = None
         self.metric_map: MetricMap | None = None
         self.files: RunDir | None = None
+        self.run: RunRecord | None = None  # while training, on the main process
+        self.sigterm: Sigterm | None = None  # while training
         self.stop = self._new_stop()
         self.resumed = False  # with the state of a checkpoint
 
@@ -140,6 +158,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "custom_alerts": list(self.custom_alerts),
             "custom_heuristics_dir": None if folder is None else str(folder),
             "disable": list(self.disable),
+            "hang_timeout": self.hang_timeout,
+            "checkpoint_on_sigterm": self.checkpoint_on_sigterm,
         }
 
     def _memory(self) -> dict[str, Any] | None:
@@ -159,25 +179,41 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.stop = self._new_stop()
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        self._guard("start", self._begin, args, state)
+        self.run = self.sigterm = None
+        self._guard("start", self._begin, args, state, kwargs)
 
-    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
-        trl_version = _trl_version()
+    def _begin(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> None:
         classes = [cls.__name__ for cls in type(args).__mro__]
-        self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version)
+        self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version())
         self.files = RunDir(Path(args.output_dir) / "diagnostics" if self.run_dir is None else self.run_dir)
-        self.engine = Engine(self.rules, self.metric_map.trainer, _config(args, state), self.metric_map)
+        self.engine = Engine(self.rules, self.metric_map.trainer, config_of(args, state), self.metric_map)
         memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
         self.resumed = memory is not None
         if state.is_world_process_zero:
             console.set_up_logger()
-            self._guard("run directory", self.files.begin, state.global_step, memory and memory["lines"])
-            self._greet(trl_version, args, state)
+            self._guard("run directory", self._begin_record, args, state, memory and memory["lines"])
+            self._greet(args, state)
+            self._guard("provenance", self._write_start, args, parts)
+        elif self.checkpoint_on_sigterm:
+            self.sigterm = Sigterm(lambda frame: None, postpone=True)
+            self.sigterm.install()
 
-    def _greet(self, trl_version: str | None, args: TrainingArguments, state: TrainerState) -> None:
+    def _begin_record(self, args: TrainingArguments, state: TrainerState, lines: dict[str, int] | None) -> None:
+        seen = {"engine": self.engine, "findings": self.findings, "broken": self.broken, "guard": self._guard}
+        options = {"hang_timeout": self.hang_timeout, "postpone": self.checkpoint_on_sigterm}
+        record = RunRecord(self.files, args, state, **seen, **options)
+        record.begin(lines)
+        self.run, self.sigterm = record, record.sigterm
+
+    def _write_start(self, args: TrainingArguments, parts: dict[str, Any]) -> None:
+        if self.run is not None:
+            own = about_diagnostics(self.engine.config, self.custom_alerts, self.custom_heuristics_dir, self.disable)
+            self.run.write_start(self.metric_map.trainer, own, parts)
+
+    def _greet(self, args: TrainingArguments, state: TrainerState) -> None:
         coverage = self.engine.coverage()
         self._guard("run directory", self.files.write_coverage, coverage)
-        console.logger.info(console.banner(self.metric_map.trainer, trl_version, coverage, str(self.files.path)))
+        console.logger.info(console.banner(self.metric_map.trainer, trl_version(), coverage, str(self.files.path)))
         silent = self.engine.cannot_fire(state.max_steps, state.logging_steps)
         if silent and args.logging_strategy == "steps":
             console.logger.warning(console.too_few_logs(silent, state.max_steps, state.logging_steps))
@@ -215,6 +251,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if record is None:
             return
         self._guard("run directory", self.files.write_record, record)
+        if self.run is not None:
+            self.run.records.append(record)
         self.stop.log(record)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, record.phase, args, state)
@@ -253,13 +291,57 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if args.world_size > 1:
             control.should_training_stop |= self.stop.on_any_rank(args, state)
+        if self.checkpoint_on_sigterm and self._has_to_end(args):
+            control.should_save = control.should_training_stop = True
+        self._beat("save" if control.should_save else "evaluate" if control.should_evaluate else "data")
+
+    def _has_to_end(self, args: TrainingArguments) -> bool:
+        received = self.sigterm is not None and self.sigterm.received
+        if args.world_size > 1:  # they save together, so they agree on the step
+            received = bool(self._guard("checkpoint on SIGTERM", any_rank, received, args.device))
+        if received and self.sigterm is not None:
+            self.sigterm.received = True
+        return received
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.stop.epoch_began = True
+        self._beat("data")
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._beat("step")
+
+    def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._beat("step")
+
+    def on_prediction_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._beat("evaluate")
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._beat("save" if control.should_save else "data")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self._beat("data")
+
+    def _beat(self, doing: str) -> None:
+        if self.run is not None:
+            self.run.beat(doing)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.engine is not None and state.is_world_process_zero:
             self._guard("summary", self._end)
+        if self.run is not None:
+            self._guard("postmortem", self.run.finish, self.stop.because)
+        sigterm, self.run, self.sigterm = self.sigterm, None, None
+        if sigterm is not None:
+            sigterm.release()  # one that had to wait ends the process here, or does what the user wants it to
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        # With restore_callback_states_from_checkpoint the training has a copy of this callback.
+        for record in OPEN[:]:
+            record.close(None, CAUGHT, error)
 
     def _end(self) -> None:
         coverage = self.engine.coverage()
@@ -283,36 +365,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             return None
 
 
-def _check_flag(option: str, value: Any) -> None:
-    if not isinstance(value, bool):
-        raise DiagnosticsError(f"{option}: expected True or False, found {value!r}")
-
-
-def _check_path(option: str, value: Any) -> None:
-    if value is not None and (not isinstance(value, str | Path) or value == ""):
-        raise DiagnosticsError(f"{option}: expected a path, found {value!r}")
-
-
 def _listed(value: Any) -> list:
     return value if isinstance(value, list) else [value]
-
-
-def _trl_version() -> str | None:
-    try:
-        return version("trl")
-    except PackageNotFoundError:
-        return None
-
-
-def _config(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
-    """Training arguments with ratios and fractions resolved to optimizer steps."""
-    config = args.to_dict()
-    config["max_steps"], config["logging_steps"] = state.max_steps, state.logging_steps
-    config["warmup_steps"] = args.get_warmup_steps(state.max_steps)
-    config["world_size"] = args.world_size
-    if args.logging_strategy == "epoch":
-        config["logging_steps"] = state.max_steps / state.num_train_epochs
-    return config
 
 
 def _phase(metrics: dict[str, Any], logs_loss: bool) -> str:

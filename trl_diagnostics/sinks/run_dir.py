@@ -12,18 +12,34 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Records and findings go in, the files of the run directory come out: strict JSON lines, appended and flushed."""
+"""
+What a run has to say goes in, the files of the run directory come out: JSON lines, appended and flushed, and whole JSON
+files that are replaced at once.
+"""
 
 import json
 import os
+import re
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..engine.finding import Finding, Record
+from ..engine.finding import DiagnosticsError, Finding, Record
 
+
+SCHEMA_VERSION = 1
 
 METRICS, FINDINGS, COVERAGE = "metrics.jsonl", "findings.jsonl", "coverage.json"
+START, FINAL = "run_metadata_start", "run_metadata_final"  # `<name>.json`, and `<name>_<n>.json` after the n-th resume
+POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG = "postmortem.json", "heartbeat.json", "crash.log", "hang.log"
+REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
+
+LINES = (METRICS, FINDINGS)  # a resumed run goes on in these
+OF_ONE_ATTEMPT = (POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG, REPORTS)
+OF_ONE_RUN = (*LINES, COVERAGE, f"{START}*.json", f"{FINAL}*.json", SNAPSHOTS, DIFFS, *OF_ONE_ATTEMPT)
+LEFT_OVER = ("*.json.*-*-*.part", "*.jsonl.kept", "*.jsonl.late")  # of a process that was killed while it wrote
 
 
 class RunDir:
@@ -40,6 +56,7 @@ class RunDir:
         self.path = Path(path)
         self._files: dict[str, TextIO] = {}
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
+        self.resumes = 0  # how many times a run went on in this folder
 
     def begin(self, step: int = 0, lines: dict[str, int] | None = None) -> None:
         """
@@ -48,22 +65,25 @@ class RunDir:
 
         Args:
             step (`int`, *optional*, defaults to `0`):
-                Optimizer step of the checkpoint from which training goes on.
+                Optimizer step of the checkpoint from which training goes on; with 0 nothing of the earlier run stays.
             lines (`dict[str, int]`, *optional*):
                 How many lines each file had when the checkpoint was saved. Without it the steps in the lines decide.
         """
-        names = (METRICS, FINDINGS) if step > 0 else (METRICS, FINDINGS, COVERAGE)  # which is written anew anyway
-        found = [self.path / name for name in names if (self.path / name).exists()]
-        late = [file for file in found if step == 0 or self._divide(file, step, lines)]
-        if not late:
-            return
-        folder = self._new_attempt()
-        for file in late:
-            if step == 0:
+        for file in self._found(LEFT_OVER):
+            file.unlink()
+        whole = self._found(OF_ONE_ATTEMPT if step > 0 else OF_ONE_RUN)
+        divided = [file for file in self._found(LINES) if self._divide(file, step, lines)] if step > 0 else []
+        if whole or divided:
+            folder = self._new_attempt()
+            for file in whole:
                 file.rename(folder / file.name)
-            else:
+            for file in divided:
                 _late(file).rename(folder / file.name)
                 _kept(file).replace(file)
+        self.resumes = max(_numbers(self.path), default=-1) + 1
+
+    def _found(self, patterns: tuple[str, ...]) -> list[Path]:
+        return [file for pattern in patterns for file in sorted(self.path.glob(pattern))]
 
     def _divide(self, file: Path, step: int, counts: dict[str, int] | None) -> bool:
         """Write the lines up to the checkpoint to one file, the later ones to another; whether there are later ones."""
@@ -96,10 +116,13 @@ class RunDir:
 
     def write_coverage(self, coverage: dict[str, str]) -> None:
         """Write which rule was active, had too few logs, did not apply or was blind to `coverage.json`."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        part = self.path / f"{COVERAGE}.part"
-        part.write_text(json.dumps(coverage, indent=1) + "\n", encoding="utf-8")
-        part.replace(self.path / COVERAGE)
+        write_json(self.path / COVERAGE, coverage)
+
+    def write_metadata(self, name: str, data: dict[str, Any]) -> None:
+        """Write `run_metadata_start.json` or `run_metadata_final.json`; what is there stays as it is."""
+        file = self.path / _numbered(name, self.resumes)
+        if not file.exists():
+            write_json(file, {"schema_version": SCHEMA_VERSION, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
         line = json.dumps(data, allow_nan=False) + "\n"
@@ -116,6 +139,71 @@ class RunDir:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def write_json(file: Path, data: dict[str, Any], sync: bool = True) -> None:
+    """
+    Replace a JSON file at once: whoever reads it sees the old or the new one, never a part.
+
+    Args:
+        file (`Path`):
+            The file; its folder is created.
+        data (`dict[str, Any]`):
+            Its content, without NaN.
+        sync (`bool`, *optional*, defaults to `True`):
+            Whether it shall survive a power loss right after this call.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own for each write: a signal handler or another thread may write the same file meanwhile.
+    part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}.part")
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(data, indent=1, allow_nan=False) + "\n")
+        if sync:
+            stream.flush()
+            os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """A JSON object from disk; `None` where there is none that can be read."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def last_metadata(path: Path) -> dict[str, Any]:
+    """
+    What is known about a run from its last start.
+
+    Args:
+        path (`Path`):
+            Run directory.
+
+    Returns:
+        `dict[str, Any]`: the `run_metadata_start.json` with the highest number that can be read, or `{}`.
+    """
+    found = (read_json(path / _numbered(START, n)) for n in sorted(_numbers(path), reverse=True))
+    return next((data for data in found if data is not None), {})
+
+
+def check_is_run_dir(path: Path) -> None:
+    """
+    Raises:
+        [`DiagnosticsError`]: if no run has left anything in the folder.
+    """
+    if not any((path / name).exists() for name in (METRICS, HEARTBEAT, POSTMORTEM, f"{START}.json")):
+        raise DiagnosticsError(f"{path}: no run directory; expected a folder with {METRICS} or {HEARTBEAT}")
+
+
+def _numbers(path: Path) -> list[int]:
+    names = (re.fullmatch(rf"{START}(?:_(\d+))?\.json", file.name) for file in path.glob(f"{START}*.json"))
+    return [int(name[1] or 0) for name in names if name]
+
+
+def _numbered(name: str, number: int) -> str:
+    return f"{name}_{number}.json" if number else f"{name}.json"
 
 
 def _late(file: Path) -> Path:

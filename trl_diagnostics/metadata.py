@@ -1,0 +1,56 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The arguments of a training go in, what the rules and the run directory have to know of it comes out."""
+
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState, TrainingArguments
+
+from . import __version__
+
+
+def trl_version() -> str | None:
+    """Version of the installed TRL."""
+    try:
+        return version("trl")
+    except PackageNotFoundError:
+        return None
+
+
+def config_of(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
+    """Training arguments with ratios and fractions resolved to optimizer steps."""
+    config = args.to_dict()
+    config["max_steps"], config["logging_steps"] = state.max_steps, state.logging_steps
+    config["warmup_steps"] = args.get_warmup_steps(state.max_steps)
+    config["world_size"] = args.world_size
+    if args.logging_strategy == "epoch":
+        config["logging_steps"] = state.max_steps / state.num_train_epochs
+    return config
+
+
+def about_diagnostics(
+    config: dict[str, Any], custom_alerts: Sequence[str], rules: str | Path | None, disable: Sequence[str]
+) -> dict[str, Any]:
+    """With what the rules judge a run, so that its records can be judged again in the same way."""
+    return {
+        "version": __version__,
+        "config": config,
+        "custom_alerts": list(custom_alerts),
+        "custom_heuristics_dir": None if rules is None else str(Path(rules).resolve()),
+        "disable": list(disable),
+    }

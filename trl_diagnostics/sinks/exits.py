@@ -1,0 +1,172 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The ways in which a training can end without `on_train_end` go in, one call that says how comes out."""
+
+import atexit
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from traceback import format_exception_only
+from types import FrameType, MethodType, TracebackType
+from typing import Any
+
+
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA, ROCm, XPU and MPS say the first, the CPU the other
+
+
+def reason_of(error: BaseException) -> str:
+    """The `exit_reason` of a training that an exception ended: `"interrupted"`, `"oom"` or `"exception"`."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    said = "".join(format_exception_only(error)).lower()  # str() of a foreign exception may raise
+    if isinstance(error, RuntimeError) and any(words in said for words in OUT_OF_MEMORY):
+        return "oom"
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return "oom"
+    return reason_of(error.__cause__) if error.__cause__ else "exception"
+
+
+class Sigterm:
+    """
+    Notices SIGTERM. The handler that was there before is called after it, or when [`Sigterm.release`] is.
+
+    Args:
+        on_signal (`Callable[[FrameType | None], None]`):
+            Called with where the program is.
+        postpone (`bool`):
+            Whether the earlier handler has to wait for the release.
+    """
+
+    def __init__(self, on_signal: Callable[[FrameType | None], None], postpone: bool):
+        self.on_signal, self.postpone = on_signal, postpone
+        self.received = self.active = False
+        self.pid = os.getpid()
+        self.previous: Any = None
+
+    def install(self) -> None:
+        """Python handles signals in the main thread only, and cannot put back a handler that C code installed."""
+        self.previous = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread() and self.previous is not None:
+            self.active = True
+            signal.signal(signal.SIGTERM, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.active and os.getpid() == self.pid:  # a forked worker inherits the handler
+            self.received = True
+            self.on_signal(frame)
+            if self.postpone:
+                return
+        if callable(self.previous):
+            self.previous(number, frame)
+        elif self.previous == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the process dies of the signal as soon as the handler is through."""
+        return not self.postpone and self.previous == signal.SIG_DFL
+
+    def release(self) -> None:
+        """Put the earlier handler back; a signal that had to wait reaches it now."""
+        if not self.active:
+            return
+        self.active = False
+        if signal.getsignal(signal.SIGTERM) == self._handle:
+            signal.signal(signal.SIGTERM, _first_active(self.previous))
+        if self.received and self.postpone:
+            signal.raise_signal(signal.SIGTERM)
+
+
+class Exits:
+    """
+    Hooks into the ways in which a process or a notebook cell ends, for one training. What was hooked before is still
+    called, and all is put back by [`Exits.release`].
+
+    Args:
+        on_end (`Callable[[BaseException | None], None]`):
+            Called once with the exception that ended the training, or `None` where it is not known.
+        crash_log (`Path`):
+            File for the stacks of a crash in native code.
+    """
+
+    def __init__(self, on_end: Callable[[BaseException | None], None], crash_log: Path):
+        self.on_end, self.crash_log = on_end, crash_log
+        self.active = False
+        self.pid = os.getpid()
+        self.thread = threading.get_ident()
+        self.previous: Callable = sys.excepthook
+        self.shell: Any = None
+        self.crashes: Any = None
+
+    def install(self) -> None:
+        """Hook in."""
+        self.active = True
+        self.previous, sys.excepthook = sys.excepthook, self._on_exception
+        atexit.register(self._at_exit)
+        if "IPython" in sys.modules:
+            from IPython import get_ipython
+
+            self.shell = get_ipython()
+        if self.shell is not None:
+            self.shell.events.register("post_run_cell", self._after_cell)
+        if not faulthandler.is_enabled():  # there is only one, and the user's own stays where it is
+            self.crash_log.parent.mkdir(parents=True, exist_ok=True)
+            self.crashes = self.crash_log.open("w", encoding="utf-8")
+            faulthandler.enable(self.crashes)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.active and os.getpid() == self.pid:  # a fork inherits the hooks
+            self.on_end(error)
+
+    def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        self._end(error)
+        self.previous(kind, error, trace)
+
+    def _at_exit(self) -> None:
+        self._end(None)
+
+    def _after_cell(self, result: Any) -> None:
+        if (
+            result.error_in_exec is not None or threading.get_ident() == self.thread
+        ):  # else it trains in the background
+            self._end(result.error_in_exec)
+
+    def release(self) -> None:
+        """Put everything back."""
+        self.active = False
+        if sys.excepthook == self._on_exception:
+            sys.excepthook = _first_active(self.previous)
+        atexit.unregister(self._at_exit)
+        if self.shell is not None:
+            self.shell.events.unregister("post_run_cell", self._after_cell)
+            self.shell = None
+        if self.crashes is not None:
+            faulthandler.disable()
+            self.crashes.close()
+            self.crashes = None
+            if self.crash_log.exists() and not self.crash_log.stat().st_size:
+                self.crash_log.unlink()
+
+
+def _first_active(hook: Any) -> Any:
+    """The hook itself, or the one before it where it is of a training that has ended."""
+    while isinstance(hook, MethodType) and isinstance(hook.__self__, Exits | Sigterm) and not hook.__self__.active:
+        hook = hook.__self__.previous
+    return hook

@@ -1,0 +1,182 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""
+Signs of life of a training go in; `heartbeat.json`, from which a death can be told that left no time to write, and the
+news that nothing moves any more come out.
+"""
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .run_dir import HEARTBEAT, SCHEMA_VERSION, write_json
+
+
+EVERY = 5.0  # seconds between heartbeats
+LOOK = 1.0  # seconds between two looks of the watchdog
+CGROUP = Path("/sys/fs/cgroup")  # of a container, version 2
+LOW_MEMORY = 0.1  # share of available memory below which every look is written down
+SLOWER = 5  # times the longest that this took lately
+UNKNOWN = 3  # times the floor, for what was not yet seen to end: the first step compiles, the first save is slow
+REMEMBERED = 64
+
+# What a training does, and how one says that it does not get on with it.
+DOING = {
+    "start": "before the first step",
+    "data": "waiting for the next batch",
+    "step": "in a training step",
+    "evaluate": "in an evaluation",
+    "save": "saving a checkpoint",
+}
+
+
+class Watchdog:
+    """
+    A daemon thread that writes the heartbeat and notices a hang. The training thread only sets a few attributes. Random
+    states and devices are not touched.
+
+    Args:
+        path (`Path`):
+            Run directory.
+        guard (`Callable`):
+            Calls a part of the diagnostics so that its errors go no further.
+        hang_timeout (`float`):
+            Seconds without a sign of life below which nothing is called a hang. A hang takes longer than that and than 5
+            times the longest that the same thing took lately.
+        on_hang (`Callable[[dict], None]`):
+            Called by the watchdog's thread once for each hang, with `seconds`, `limit`, `doing` and `step`.
+        on_moving (`Callable[[dict], None]`):
+            Called with the same dictionary when the training goes on, `seconds` being all that it took.
+    """
+
+    def __init__(self, path: Path, guard: Callable, hang_timeout: float, on_hang: Callable, on_moving: Callable):
+        self.path, self.guard, self.hang_timeout = path, guard, hang_timeout
+        self.on_hang, self.on_moving = on_hang, on_moving
+        self.step, self.doing, self.since = 0, "start", time.monotonic()
+        self.took: dict[str, deque[float]] = {doing: deque(maxlen=REMEMBERED) for doing in DOING}
+        self.hangs: list[dict[str, Any]] = []
+        self.hanging: float | None = None  # `since` of the hang
+        self.process = psutil.Process()
+        self.identity = identity(self.process)
+        self.written = self.looked = 0.0
+        self._ended = threading.Event()
+
+    def start(self) -> None:
+        """Write the first heartbeat and start watching."""
+        self.since = self.looked = time.monotonic()
+        self._write(self.since, *available_memory())
+        threading.Thread(target=self._watch, name="trl-diagnostics", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop watching; does not wait for the thread."""
+        self._ended.set()
+
+    def beat(self, step: int, doing: str) -> None:
+        """A sign of life: the optimizer step, and what is done from now on (a key of `DOING`)."""
+        now = time.monotonic()
+        self.took[self.doing].append(now - self.since)
+        self.step, self.doing, self.since = step, doing, now
+
+    def limit(self) -> float:
+        """Seconds after which what is done now counts as a hang."""
+        took = list(self.took[self.doing])  # at once, the training thread may append to it
+        return max(self.hang_timeout, SLOWER * max(took)) if took else UNKNOWN * self.hang_timeout
+
+    def _watch(self) -> None:
+        pause = min(LOOK, self.hang_timeout / 4)
+        while not self._ended.wait(pause):
+            now = time.monotonic()
+            if now - self.looked > pause + EVERY:
+                self.since = now  # the whole process was stopped, not only the training
+            self.looked = now
+            self.guard("watchdog", self._look, now)
+
+    def _look(self, now: float) -> None:
+        since, step, limit = self.since, self.step, self.limit()
+        if self.hanging is not None and since != self.hanging:
+            hang = self.hangs[-1]
+            hang["seconds"] = round(since - self.hanging, 1)
+            self.hanging = None
+            self.on_moving(hang)
+        elif self.hanging is None and now - since > limit:
+            self.hanging = since
+            seconds = {"seconds": round(now - since, 1), "limit": round(limit, 1)}
+            self.hangs.append({"time": time.time(), "step": step, "doing": self.doing, **seconds})
+            self.on_hang(self.hangs[-1])
+        available, total = available_memory()
+        if now - self.written > EVERY or available < LOW_MEMORY * total:
+            self._write(now, available, total)
+
+    def _write(self, now: float, available: int, total: int) -> None:
+        beat = {
+            "schema_version": SCHEMA_VERSION,
+            **self.identity,
+            "time": time.time(),
+            "step": self.step,
+            "doing": self.doing,
+            "seconds_without_a_step": round(now - self.since, 1),
+            "rss_bytes": self.process.memory_info().rss,
+            "available_bytes": available,
+            "total_bytes": total,
+            "hangs": self.hangs,
+        }
+        write_json(self.path / HEARTBEAT, beat, sync=False)
+        self.written = now
+
+
+def identity(process: psutil.Process) -> dict[str, Any]:
+    """What tells a process from every other one, also after a restart of the machine."""
+    return {
+        "host": socket.gethostname(),
+        "pid": process.pid,
+        "process_started": process.create_time(),
+        "boot_id": boot_id(),
+    }
+
+
+def boot_id() -> str | None:
+    """Changes with each start of the machine; `None` where the system does not tell (it is Linux that does)."""
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.exists() else None
+
+
+def is_alive(beat: dict[str, Any]) -> bool:
+    """Whether the process that wrote a heartbeat on this machine is still there."""
+    try:
+        process = psutil.Process(beat["pid"])
+        # the start of a process is given to 10 ms, and moves with the clock of the machine
+        same = abs(process.create_time() - beat["process_started"]) < 5
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def available_memory() -> tuple[int, int]:
+    """Bytes that can still be taken and bytes there are, of the machine or of the container, where that has less."""
+    memory = psutil.virtual_memory()
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+        cache = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # not in a container with this kind of limit, or it says "max"
+        return memory.available, memory.total
+    free = limit - used + int(cache["inactive_file"])
+    return min(free, memory.available), min(limit, memory.total)
