@@ -144,13 +144,18 @@ def status(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
     count = Counter(p.finding.severity for p in every)
     said = ", ".join(f"{count[str(s)]} {s}" for s in reversed(Severity) if count[str(s)])
     worst = max((p.finding.level for p in every), default=None)
-    state = STATUS[worst] if worst is not None else "Healthy" if _watched(diagnosis) else "Not enough logs"
+    state = STATUS[worst] if worst is not None else "Healthy" if _is_enough(diagnosis) else "Not enough logs"
     crashed = "" if reason in CALM else f", {reason}"
     return f"{state}{crashed} ({said} finding{'s' * (len(every) > 1)})" if said else f"{state}{crashed}"
 
 
 def _watched(diagnosis: "Diagnosis") -> int:
     return Counter(diagnosis.coverage.values())[ACTIVE]
+
+
+def _is_enough(diagnosis: "Diagnosis") -> bool:
+    """Whether most rules that wait for nothing but logs could speak."""
+    return _watched(diagnosis) > Counter(diagnosis.coverage.values())[WARMING_UP]
 
 
 def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
@@ -174,7 +179,8 @@ def _silent(diagnosis: "Diagnosis") -> str:
     watching, logs = _watched(diagnosis), _counted(diagnosis.records, "log")
     if not watching:
         return f"Nothing can be said: {logs} {'is' if diagnosis.records == 1 else 'are'} too few for every rule"
-    return f"No problem was found in {logs}, {_counted(watching, 'rule')} watched"
+    said = f"No problem was found in {logs}, {_counted(watching, 'rule')} watched"
+    return said if _is_enough(diagnosis) else f"{said}, but most rules need more logs to speak"
 
 
 def _counted(n: int, noun: str) -> str:
@@ -230,11 +236,11 @@ def last_checkpoint(diagnosis: "Diagnosis") -> tuple[str, str]:
 
 
 def ended(diagnosis: "Diagnosis") -> str:
-    """How the run ended, in one sentence; empty where that is not known."""
+    """How the run ended, in words; empty where that is not known."""
     if not diagnosis.postmortem:
         return ""
-    reason = diagnosis.postmortem["exit_reason"]
-    return f"The run {ENDED.get(reason, reason)} at step {diagnosis.postmortem['last_step']}."
+    reason, what = diagnosis.postmortem["exit_reason"], diagnosis.postmortem.get("what", "")
+    return f"The run {ENDED.get(reason, reason)} at step {diagnosis.postmortem['last_step']}. {what}".strip()
 
 
 def covered(coverage: dict[str, str]) -> list[tuple[str, list[str]]]:

@@ -1,0 +1,156 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A finished run goes in; what the rules find in it, and what else is known of it, comes out as a `Diagnosis`."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from .engine.engine import Engine
+from .engine.finding import DiagnosticsError, Finding
+from .engine.rule import Rule
+from .engine.rulebook import collect_rules
+from .metrics.checks import check_metric, check_rule
+from .metrics.names import MetricMap
+from .sinks.postmortem import infer
+from .sinks.run_dir import START
+from .sources.advice import Advice, advise, judge_checkpoints
+from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
+from .sources.logs import Run
+
+
+RUN_DIRECTORY = "run directory"  # the kind of a run
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """
+    What is known of a run.
+
+    Args:
+        run ([`Run`]):
+            The run itself.
+        findings (`tuple[Finding, ...]`):
+            Findings that started and resolved, in order.
+        coverage (`dict[str, str]`):
+            As given by [`Engine.coverage`].
+        records (`int`):
+            Number of train records.
+        last_step (`int`):
+            Optimizer step of the last record.
+        broken (`dict[str, str]`):
+            Parts of the diagnostics that did not work, with the reason.
+        postmortem (`dict`, *optional*):
+            How the run ended, where that is known.
+        checkpoints (`tuple[Checkpoint, ...]`):
+            Checkpoints on disk, earliest first.
+        advice ([`Advice`], *optional*):
+            Which of them to go on from and which to ship.
+        rules (`tuple[Rule, ...]`):
+            The rules that judged the run.
+    """
+
+    run: Run
+    findings: tuple[Finding, ...]
+    coverage: dict[str, str]
+    records: int
+    last_step: int
+    broken: dict[str, str] = field(default_factory=dict)
+    postmortem: dict | None = None
+    checkpoints: tuple[Checkpoint, ...] = ()
+    advice: Advice | None = None
+    rules: tuple[Rule, ...] = ()
+
+
+def diagnose(run: Run, rules: list[Rule] | None = None) -> Diagnosis:
+    """
+    Judge a finished run as the callback judged it, or would have.
+
+    Args:
+        run ([`Run`]):
+            As given by [`open_run`].
+        rules (`list[Rule]`, *optional*):
+            Rules to judge by. Defaults to those of the run: the built-in ones with the alerts, the folder of rules and
+            the muted rules that its metadata names.
+
+    Returns:
+        [`Diagnosis`]: for a run directory its findings are those in `findings.jsonl`.
+    """
+    broken: dict[str, str] = {}
+    judged_by = _rules(run.metadata, broken) if rules is None else rules
+    engine, resumes = _engine(run, run.config, judged_by), _resumes(run)
+    findings, last_step, number = [], 0, 0
+    for number, record in enumerate(run.records()):
+        while resumes and resumes[0]["resumed"]["records"] <= number:
+            metadata = resumes.pop(0)
+            judged_by = _rules(metadata, broken) if rules is None else rules
+            engine = _go_on(run, engine, metadata, judged_by)
+        findings += engine.update(record)
+        last_step = record.step
+    found = _checkpoints(run, findings)
+    return Diagnosis(
+        run=run,
+        findings=tuple(findings),
+        coverage=engine.coverage(),
+        records=engine.records,
+        last_step=last_step,
+        broken=broken,
+        postmortem=infer(run.path) if run.kind == RUN_DIRECTORY else None,
+        checkpoints=tuple(found),
+        advice=advise(found) if found else None,
+        rules=tuple(judged_by),
+    )
+
+
+def _rules(metadata: dict[str, Any], broken: dict[str, str]) -> list[Rule]:
+    """The rules that the user had chosen. A folder of rules may be gone, or its rules may not fit any more."""
+    chosen = metadata.get("diagnostics", {})
+    alerts, folder, muted = (chosen.get(key) for key in ("custom_alerts", "custom_heuristics_dir", "disable"))
+    try:
+        return collect_rules(alerts or (), folder, muted or (), check_metric, check_rule)
+    except DiagnosticsError as error:
+        broken["rules of the run"] = str(error)
+        return collect_rules()
+
+
+def _engine(run: Run, config: dict[str, Any], rules: list[Rule]) -> Engine:
+    return Engine(rules, run.trainer, config, MetricMap(run.trainer, run.trl_version))
+
+
+def _resumes(run: Run) -> list[dict[str, Any]]:
+    """Metadata of each time the run was resumed, in order."""
+    if run.kind != RUN_DIRECTORY:
+        return []
+    found = [json.loads(file.read_text(encoding="utf-8")) for file in run.path.glob(f"{START}_*.json")]
+    return sorted((data for data in found if "resumed" in data), key=lambda data: data["resumed"]["number"])
+
+
+def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]) -> Engine:
+    """A resumed run has a configuration of its own, and what the rules remember is in the checkpoint."""
+    engine = _engine(run, metadata["diagnostics"]["config"], rules)
+    if metadata["resumed"]["with_state"]:
+        engine.load_state_dict(before.state_dict())
+    return engine
+
+
+def _checkpoints(run: Run, findings: list[Finding]) -> list[Checkpoint]:
+    if run.kind == RUN_DIRECTORY:
+        folder = output_dir_of(run.path, run.metadata)
+    elif run.path.name == "trainer_state.json":
+        folder = run.path.parent
+    else:
+        return []
+    found = checkpoints(folder)
+    return judge_checkpoints(found, run.records(), findings, run.config) if found else []
