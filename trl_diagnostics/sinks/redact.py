@@ -1,0 +1,292 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Any text or JSON value goes in, the same without passwords, keys and tokens comes out."""
+
+import os
+import re
+from functools import lru_cache
+from typing import Any
+
+
+REDACTED = "<redacted>"
+
+# --- Names that tell a secret ----------------------------------------------------------------------------------------
+
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+SECRET = re.compile(
+    r"passw(?:or)?d|passphrase|passcode|secret|credential|authorization|cookie|webhook|mnemonic|connectionstr"
+    r"|(?:api|access|private|account|signing|encryption|ssh|auth|master|admin|deploy|license|storage|wandb|openai"
+    r"|anthropic|hf|aws|azure|gcp)keys?(?![a-z])"
+)
+HINT = re.compile(  # a text without any of these has no such name
+    r"(?i)pass|secret|credential|auth|cookie|webhook|mnemonic|connection|key|token|pwd|psw|pw|dsn"
+)
+LAST_SECRET = {"auth", "pwd", "psw", "pw", "dsn"}
+BEFORE_PASS = {"user", "db", "database", "smtp", "mysql", "postgres", "pg", "redis", "ftp", "http", "proxy", "root"}
+# What a name may say about a secret without holding it: `hub_token_path`, `password_hash`.
+HARMLESS_LAST = set(
+    "hash sha digest path file dir folder count length len size type kind ttl expiry expires expiration enabled "
+    "required policy field column name env var fn func function manager limit usage index".split()
+)
+# `<word>_token` is an access token unless the word is one of a vocabulary; `<word>_tokens` only after one of these.
+ACCESS = set(
+    "access admin api app auth authentication aws azure bearer bot ci client csrf databricks deploy discord gcp gh "
+    "git github gitlab hf hub huggingface jwt login npm oauth openai personal private pypi refresh registry security "
+    "service session slack telegram vault wandb xsrf".split()
+)
+VOCABULARY = set(
+    "pad padding eos bos unk unknown sep cls mask image img video audio vision speech modality latent patch special "
+    "stop start end begin think thinking reasoning tool call response answer prompt instruction assistant system per "
+    "each every next last first new prev previous current max min num mean total by text input output label target "
+    "generated sampled decoder encoder fim prefix suffix middle placeholder object query draft top single one sub byte "
+    "language word bad forced eot eom eoi boi soi boa eoa turn chat control separator delimiter split n".split()
+)
+VOCABULARY_ENTRY = re.compile(r"<[^<>@:]{1,40}>|\[[A-Za-z_0-9 ]{1,24}\]|\d{1,6}")
+NOT_SET = {"", "None", "none", "null", "True", "False", "true", "false", "str", "bytes", "int", "bool"}
+
+# --- Texts that are a secret wherever they stand ---------------------------------------------------------------------
+
+PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----.*?(?:-----END [A-Z0-9 ]{0,60}-----|\Z)"
+    # a diff may show the end of a key without its beginning
+    r"|(?:^[-+ ]?[A-Za-z0-9+/=]{16,80}[ \t\r]*\n){1,60}[-+ ]?-----END [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,20}-----",
+    re.DOTALL | re.MULTILINE,
+)
+URL_USER = re.compile(
+    r"(?P<before>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!git@|<redacted>@)"
+    r"(?:[^\s/?#@:\"'<>]{0,300}:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]{0,300}|[^\s/?#@:\"'<>]{1,300})@"
+)
+URL_PART = re.compile(
+    r"(?P<before>(?i:[?&](?:sig|signature|code|key|jwt|awsaccesskeyid|googleaccessid|x-(?:amz|goog)-"
+    r"(?:signature|credential|security-token))=)|hooks\.slack\.com/\w+/|discord(?:app)?\.com/api/webhooks/"
+    r"|api\.telegram\.org/bot|webhook\.office\.com/)[^\s&#\"'<>]+"
+)
+HEADER = re.compile(
+    r"(?P<before>(?P<quote>[\"'])?(?<![\w-])(?i:(?:proxy-|x-)?authorization|(?:set-)?cookie)[ \t]*:[ \t]*)"
+    r"(?(quote)(?:(?!(?P=quote))[^\n])+|[^\n]+)"
+)
+SCHEME = re.compile(
+    r"(?P<before>(?<![A-Za-z])(?:[Bb]earer|BEARER|[Bb]asic)[ \t]+)"
+    r"(?=[^\s\"']{0,80}(?:\d|=|[a-z][A-Z]))[A-Za-z0-9+/=._~-]{8,}"
+)
+COMMAND = re.compile(  # told by its place alone: wandb login KEY, curl -u user:password, .netrc
+    r"(?P<before>wandb(?:\.login\((?:key=)?|[ \t]+login[ \t]+(?:--?[\w-]+[ \t]+){0,4})[\"']?"
+    r"|(?:(?<=\s)|^)(?:-u|--user|--proxy-user)[ =][\"']?(?=[^\s\"':=]*:)"
+    r"|(?<![\w-])login[ \t\n]+\S{1,100}[ \t\n]+password[ \t]+)(?![-<)])[^\s\"')]+"
+)
+KNOWN = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:hf_|api_org_)(?:oauth_|jwt_)?[A-Za-z0-9]{20,}"  # Hugging Face
+    r"|[sp]k-(?=[\w-]{0,60}[0-9A-Z])[\w-]{20,}"  # OpenAI, Anthropic, OpenRouter, DeepSeek, Langfuse
+    r"|(?:csk-|gsk_|tgp_v1_|pcsk_|lsv2_|xai-|nvapi-|pplx-|wandb_v1_|ntn_|sntr|lin_api_|dckr_|hvs\.|hvb\.|ATATT3|glsa_"
+    r"|pypi-AgE|tskey-)(?=[\w.-]{0,60}\d)[\w.-]{20,}"  # other hosts of models, packages and services
+    r"|(?:npm_|r8_|fw_|shp(?:at|ca|pa|ss)_|do[por]_v1_|secret_)(?=[A-Za-z0-9]{0,60}\d)[A-Za-z0-9]{22,}"
+    r"|[srp]k_(?:live|test|prod)_[A-Za-z0-9]{10,}|whsec_[A-Za-z0-9+/=]{20,}"  # Stripe
+    r"|(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA|LTAI)[A-Za-z0-9]{16,}"  # AWS, Alibaba
+    r"|AIza[\w-]{30,}|ya29\.[\w.-]{20,}|GOCSPX-[\w-]{20,}|1//0[\w-]{30,}"  # Google
+    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|gl[a-z]{2,6}-[\w.-]{20,}"  # GitHub, GitLab
+    r"|xox[a-z](?:-\d)?-[\w-]{10,}|xapp-[\w-]{10,}"  # Slack
+    r"|dapi[0-9a-f]{32}|SG\.[\w-]{16,}\.[\w-]{16,}|\w{3}\dQ~[\w.~-]{30,}|\d{8,10}:AA[\w-]{30,}|SK[0-9a-f]{32}"
+    r"|(?:key|local)-[0-9a-f]{32,}|AGE-SECRET-KEY-1[A-Z0-9]{20,}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3})"  # JSON web tokens
+)
+ALONE = (URL_USER, URL_PART, HEADER, SCHEME, COMMAND, KNOWN)
+
+# --- Texts where a name stands before the value ----------------------------------------------------------------------
+
+NAME = re.compile(
+    r"(?P<line>^[-+ \t]{0,40})?(?P<opened>\\{0,9}[\"'])?(?<![\w.-])(?P<name>(?P<dash>--?)?[A-Za-z_][\w.-]*)"
+    r"(?:(?P<closed>\\{0,9}[\"'])?\]?(?:[ \t]{0,4}:[ \t]{0,4}[\w.\[\] |]{1,80}?(?=[ \t]{0,4}=[^=]))?"
+    r"(?P<sep>[ \t]{0,9}(?:=>|:=|[!=]?=|:)[ \t]{0,9})"  # name = value, "name": value, name: type = value
+    r"|\\{0,9}[\"'][ \t]{0,9},\s{0,99}(?=\\{0,9}[\"'])"  # ["--name", "value"]
+    r"|(?(dash)[ \t]{1,9}(?!-)|(?!)))",  # --name value
+    re.MULTILINE,
+)
+QUOTED = re.compile(
+    r"(?:[\w.]{1,60}\()?[bBrRuUfF]{0,2}(?P<quote>\\{0,9}(?:\"{3}|'{3}|[\"'`]))(?P<value>(?:(?!(?P=quote))(?:\\.|[^\n]))*)"
+)
+UNTIL = {quote: re.compile(f"(?P<value>[^\n{quote}]*)") for quote in "\"'"}
+BRACKETS = re.compile(r"[(\[{](?P<value>[^\n)\]}]*)")
+CODE = re.compile(r"(?P<value>)[A-Za-z_][\w.]*[(\[]")
+LINE = re.compile(r"(?P<value>[^\n\"'#]+)")
+PROSE = re.compile(r"[\"']?(?P<value>[^\s\"']{12,})")
+BARE = re.compile(r"(?P<value>(?:[^\s\"'&;,`]|,(?!\s|\w+=|[\"'])|[\"'](?=\w))+)")
+
+
+def redact_text(text: str) -> str:
+    """
+    Hide the secrets in a text: a command line, a URL, a diff, a traceback, a log.
+
+    A secret is told by its form (`hf_...`, a private key, the password in a URL), by the name beside it
+    (`--api-key=...`, `"password": "..."`), or by being the value of an environment variable with such a name.
+
+    Args:
+        text (`str`):
+            Any text.
+
+    Returns:
+        `str`: the text with `<redacted>` in place of each secret. Hashes, vocabulary tokens and counts stay.
+    """
+    return _text(text, _environment_secrets())
+
+
+def redact(value: Any) -> Any:
+    """
+    Hide the secrets in a JSON value, in its keys too.
+
+    Args:
+        value (`Any`):
+            What `json.dumps` takes. It is not changed.
+
+    Returns:
+        `Any`: a copy of the same shape with `<redacted>` in place of each secret.
+    """
+    return _walk(value, "", _environment_secrets())
+
+
+@lru_cache(maxsize=4096)
+def is_secret_name(name: str) -> bool:
+    """Whether a field, variable, key or option of this name holds a secret: `hub_token` does, `pad_token` does not."""
+    words = [word.lower() for word in WORD.findall(name)]
+    if not words or words[-1] in HARMLESS_LAST:
+        return False
+    if SECRET.search("".join(words)) or words[-1] in LAST_SECRET:
+        return True
+    return (words[-1] == "pass" and words[-2:-1] and words[-2] in BEFORE_PASS) or _is_access_token(words)
+
+
+def _is_access_token(words: list[str]) -> bool:
+    if words[-1] == "token":
+        return len(words) == 1 or words[-2] not in VOCABULARY
+    if words[-1].endswith("token"):  # authtoken
+        return words[-1].removesuffix("token") in ACCESS
+    pairs = zip(words, words[1:], strict=False)
+    return any(first in ACCESS and second in ("token", "tokens") for first, second in pairs)
+
+
+def _is_none(name: str, value: str) -> bool:
+    """Whether a value under a secret name is no secret: not set, already hidden, or an entry of a vocabulary."""
+    if value.strip() in NOT_SET or value.startswith(REDACTED):
+        return True
+    return "token" in name.lower() and VOCABULARY_ENTRY.fullmatch(value) is not None
+
+
+def _environment_secrets() -> re.Pattern | None:
+    # shorter ones are words that stand in other places, too
+    return _any_of(frozenset(value for name, value in os.environ.items() if len(value) >= 8 and is_secret_name(name)))
+
+
+@lru_cache(maxsize=4)
+def _any_of(values: frozenset[str]) -> re.Pattern | None:
+    return re.compile("|".join(map(re.escape, sorted(values, key=len, reverse=True)))) if values else None
+
+
+def _walk(value: Any, name: str, known: re.Pattern | None) -> Any:
+    """`name` is the secret name under which the value stands, if any."""
+    if isinstance(value, dict):
+        return _walk_dict(value, name, known)
+    if isinstance(value, list | tuple):
+        return _walk_list(value, name, known)
+    if isinstance(value, str):
+        return REDACTED if name and not _is_none(name, value) else _text(value, known)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return REDACTED if name and is_number and "token" not in name.lower() else value
+
+
+def _walk_dict(value: dict, name: str, known: re.Pattern | None) -> dict:
+    out: dict[Any, Any] = {}
+    told = value.get("name")  # {"name": "HF_TOKEN", "value": "..."}, as containers list their environment
+    for key, inner in value.items():
+        label = told if key == "value" and isinstance(told, str) else key
+        under = name or (label if isinstance(label, str) and is_secret_name(label) else "")
+        shown = _text(key, known) if isinstance(key, str) else key
+        while shown in out:  # two keys that differ only in their secret
+            shown += "'"
+        out[shown] = _walk(inner, under, known)
+    return out
+
+
+def _walk_list(values: list | tuple, name: str, known: re.Pattern | None) -> list:
+    """A list may be a command line, or hold pairs of a name and a value."""
+    out: list[Any] = []
+    before: Any = ""
+    for value in values:
+        if isinstance(value, str):
+            follows = before.startswith("-") and "=" not in before and not value.startswith("--")
+            out.append(_argument(value, before if follows and is_secret_name(before) else name, known))
+        elif (
+            isinstance(value, list | tuple) and [type(one) for one in value] == [str, str] and is_secret_name(value[0])
+        ):
+            out.append([value[0], _walk(value[1], value[0], known)])
+        else:
+            out.append(_walk(value, name, known))
+        before = value if isinstance(value, str) else ""
+    return out
+
+
+def _argument(value: str, name: str, known: re.Pattern | None) -> str:
+    option, equals, rest = value.partition("=")
+    if equals and option.startswith("-") and " " not in option and is_secret_name(option):
+        return f"{option}={_walk(rest, option, known)}"  # to the end, for it may hold spaces
+    return _walk(value, name, known)
+
+
+def _text(text: str, known: re.Pattern | None) -> str:
+    if known:
+        text = known.sub(REDACTED, text)
+    if "PRIVATE KEY-" in text:
+        text = PRIVATE_KEY.sub(REDACTED, text)
+    for pattern in ALONE:
+        text = pattern.sub(_after, text)
+    return _beside_names(text) if HINT.search(text) else text
+
+
+def _after(match: re.Match) -> str:
+    before = match.groupdict().get("before") or ""
+    end = "@" if match.re is URL_USER else ""
+    return f"{before}{REDACTED}{end}"
+
+
+def _beside_names(text: str) -> str:
+    parts, done = [], 0
+    for match in NAME.finditer(text):
+        if match.start() >= done and is_secret_name(match["name"]):
+            start, end = _span(text, match)
+            if not _is_none(match["name"], text[start:end]):
+                parts += [text[done:start], REDACTED]
+                done = end
+    return "".join([*parts, text[done:]])
+
+
+def _span(text: str, match: re.Match) -> tuple[int, int]:
+    """Where the value beside a name begins and ends."""
+    for shape in _shapes(match):
+        if found := shape.match(text, match.end()):
+            value = found["value"].rstrip(")]},.:" if shape in (BARE, LINE) else "")
+            return found.start("value"), found.start("value") + len(value)
+    return match.end(), match.end()
+
+
+def _shapes(match: re.Match) -> tuple[re.Pattern, ...]:
+    """The forms that the value beside a name may have, by what stands around the name."""
+    sep = match["sep"] or ""
+    lone = match["name"].lower() == "token"
+    if lone and sep.strip() == ":" and match["line"] is None and not match["closed"]:
+        return (PROSE,)  # "Unexpected token: }" hides nothing
+    if sep and match["opened"] and not match["closed"]:
+        return (UNTIL[match["opened"][-1]],)  # '--password=two words'
+    if sep.strip() == ":" and match["line"] is not None and not lone:
+        return (QUOTED, BRACKETS, LINE)  # YAML
+    return (QUOTED, BRACKETS, CODE, BARE) if sep.endswith(" ") else (QUOTED, BRACKETS, BARE)
