@@ -32,6 +32,7 @@ HOLE = re.compile(r"\{\w+\}")
 SPLITS = {"train/": "", "eval/": "eval_", "eval_": "eval_"}
 
 
+@cache
 def parse_version(version: str) -> tuple[int, ...]:
     """`"1.16.0.dev0"` -> `(1, 16, 0)`: a development or candidate release counts as the release it becomes."""
     numbers = re.match(r"\d+(\.\d+)*", version)

@@ -23,7 +23,7 @@ from .rows import Log, loads, to_rows
 
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # A printed dictionary without others inside; a bar of tqdm without a description, `3%|▎         | 10/300 [00:01<`.
-SHOWN = re.compile(r"(?P<logs>\{[^{}]*\})|(?<!\S)\d+%\|[^|]*\|\s*(?P<at>\d{1,12})/(?P<total>\d{1,12}) \[")
+SHOWN = re.compile(r"(?P<logs>\{[^{}]*\})|(?:^|[\r\n])\s*\d+%\|[^|]*\|\s*(?P<at>\d{1,12})/(?P<total>\d{1,12}) \[")
 PAIR = re.compile(
     r"""\s*(?P<quote>['"])(?P<key>[^'"]+)(?P=quote)\s*:\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
     r"""[\w.]+\((?P<inside>[^,()\s]*)[^()]*\)|(?P<list>\[[^\[\]]*\])|(?P<plain>[^,\s'"()\[\]]+))\s*(?:,|\}|$)"""

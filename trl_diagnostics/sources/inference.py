@@ -17,9 +17,10 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..metrics.catalogue import (
@@ -29,6 +30,7 @@ from ..metrics.catalogue import (
     index,
     load_map,
     names,
+    option_holds,
     parse_version,
     spans_version,
     split_key,
@@ -51,11 +53,17 @@ PRIOR = {
     "cpo": 2,
 }
 RARE = 0.5
-# How likely a log holds a name: one that the trainer always logs, one that it logs with some option, one of nobody.
-ALWAYS, SOMETIMES, NEVER = 0.95, 0.3, 0.02
+# How likely a log holds a name: one that the trainer always logs, one that it logs with its default options, one that
+# it logs with others, one that it does not log.
+ALWAYS, USUALLY, RARELY, NEVER = 0.95, 0.8, 0.25, 0.02
 UNKNOWN_HAS = 0.1  # a trainer that is not TRL's logs anything
+# Trainers without a reference model: what they call a reward is beta times the log-probability, to the last digit. In
+# recorded runs of CPO the two differ by less than 1e-6 of it, and no other trainer's are in any proportion.
+REFERENCE_FREE = ("cpo", "orpo", "tpo")
+PROPORTION, ODD = 0.01, 0.01  # a table shows six digits after the point; how likely a trainer is odd in this
 MODEL_CARD = 20_000  # characters; what names trainer and release stands in its first half
 SHOWN = 4
+FEWEST_RATIOS = 6  # three logs of both sides
 
 
 @dataclass(frozen=True)
@@ -82,16 +90,45 @@ class Guess:
 
 @dataclass(frozen=True)
 class Period:
-    """Releases in which a trainer logs the same names and has the same options."""
+    """
+    Releases in which a trainer logs the same names and has the same options.
 
-    last: str | None
-    always: frozenset[str]
-    sometimes: frozenset[str]
+    Args:
+        keys (`dict[str, frozenset[str]]`):
+            The keys that a name may stand for: a key is itself, a canonical name can be that of several.
+        when (`dict[str, str | None]`):
+            With which options a key is logged.
+        chances (`dict[str, float]`):
+            How likely a log holds a key.
+        patterns (`tuple[re.Pattern, ...]`):
+            Names with something in them that the user chose.
+        options (`frozenset[str]`):
+            Training arguments that not every trainer has.
+        last (`str` or `None`):
+            The last of the releases; `None` if it is the newest there is.
+    """
+
+    keys: dict[str, frozenset[str]]
+    when: dict[str, str | None]
+    chances: dict[str, float]
     patterns: tuple[re.Pattern[str], ...]
     options: frozenset[str]
+    last: str | None = field(default=None, compare=False)
 
-    def has(self, key: str) -> bool:
-        return key in self.always or key in self.sometimes or any(p.fullmatch(key) for p in self.patterns)
+    def chance(self, name: str) -> float:
+        """How likely a log holds a name."""
+        if name in self.keys:
+            return max(self.chances[key] for key in self.keys[name])
+        return USUALLY if any(pattern.fullmatch(name) for pattern in self.patterns) else NEVER
+
+    def absent(self, own: set[str]) -> Iterable[float]:
+        """How likely the keys were that did not come: those of one option together, of one that is off not at all."""
+        came = {key for name in own for key in self.keys.get(name, ())}
+        options = {self.when[key] for key in came}
+        missing = {
+            key if when is None else when: self.chances[key] for key, when in self.when.items() if key not in came
+        }
+        return (chance for what, chance in missing.items() if chance > RARELY and what not in options)
 
 
 def class_name(trainer: str) -> str:
@@ -100,42 +137,47 @@ def class_name(trainer: str) -> str:
 
 
 @cache
-def periods(trainer: str) -> list[Period]:
+def periods(trainer: str, with_options: bool) -> list[Period]:
     """The periods of a trainer, the newest last."""
-    data, releases = load_map(trainer), index()["releases"]
-    about = index()["trainers"][trainer]
-    living = [r for r in releases if spans_version(about, r)]
+    about, newest = index()["trainers"][trainer], index()["releases"][-1]
     found: list[Period] = []
-    for release in living:
-        period = _period(data, release, None if release == releases[-1] else release)
-        if found and (found[-1].always, found[-1].sometimes, found[-1].options) == (
-            period.always,
-            period.sometimes,
-            period.options,
-        ):
+    for release in (release for release in index()["releases"] if spans_version(about, release)):
+        period = _period(load_map(trainer), release, with_options)
+        if found and period == found[-1]:
             found.pop()
-        found.append(period)
+        found.append(replace(period, last=None if release == newest else release))
     return found
 
 
-def _period(data: dict[str, Any], release: str, last: str | None) -> Period:
-    entries = [e for e in data["keys"] if not e.get("user") and spans_version(e, release)]
-    plain = [entry for entry in entries if not HOLE.search(entry["key"])]
-    always = {entry["key"] for entry in plain if entry["when"] is None}
-    spellings = {name for e in entries for name in (e["key"], e["canonical"]) if HOLE.search(name)}
-    return Period(
-        last,
-        frozenset(always),
-        frozenset({entry["key"] for entry in plain} - always),
-        tuple(hole_pattern(name) for name in sorted(spellings)),
-        frozenset(defaults_at(data, release)),
-    )
+def _period(data: dict[str, Any], release: str, with_options: bool) -> Period:
+    keys, when, patterns = {}, {}, set()
+    for entry in data["keys"]:
+        if entry.get("user") or not spans_version(entry, release):
+            continue
+        key, name = _plain(entry["key"]), _plain(entry["canonical"])
+        if HOLE.search(key):
+            patterns |= {key, name}
+        else:
+            when[key] = entry["when"]
+            keys[name] = keys.get(name, frozenset()) | {key}
+    keys |= {key: frozenset({key}) for key in when}
+    chances = {key: _chance(data["trainer"], options) for key, options in when.items()}
+    options = _all_options() & set(defaults_at(data, release)) if with_options else frozenset()
+    return Period(keys, when, chances, tuple(map(hole_pattern, sorted(patterns))), frozenset(options))
 
 
 @cache
-def _canonical(trainer: str) -> dict[str, str]:
-    """Canonical names of a trainer's keys, in any release, as the keys."""
-    return {entry["canonical"]: entry["key"] for entry in load_map(trainer)["keys"] if not HOLE.search(entry["key"])}
+def _chance(trainer: str, when: str | None) -> float:
+    """How likely a log holds a name that comes with these options."""
+    if when is None:
+        return ALWAYS
+    defaults = {**names().training_arguments, **defaults_at(load_map(trainer), index()["releases"][-1])}
+    return USUALLY if option_holds(when, defaults) else RARELY
+
+
+def _plain(key: str) -> str:
+    """A name without the split; `eval_accuracy` was for years the only name that the trainers of rewards logged."""
+    return key if key == "eval_accuracy" else split_key(key)[1]
 
 
 @cache
@@ -143,6 +185,10 @@ def _everywhere() -> frozenset[str]:
     """Names that tell nothing about the trainer."""
     base = names().base_keys
     return frozenset({*base["all"], *base["train"], *base["eval"], *names().measured})
+
+
+def _fits(trainer: str, free: bool | None) -> float:
+    return math.log(ODD) if free is not None and free is not (trainer in REFERENCE_FREE) else 0.0
 
 
 @cache
@@ -154,15 +200,34 @@ def _all_options() -> frozenset[str]:
 
 def own_names(keys: Iterable[str]) -> set[str]:
     """Names without the split, those that every trainer logs left out."""
-    found = set()
-    for key in keys:
-        split, rest = split_key(key)
-        if rest not in _everywhere():
-            found.add(f"eval_{rest}" if rest == "accuracy" and split == "eval_" else rest)
-    return found
+    return {_plain(key) for key in keys} - _everywhere()
 
 
-def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False) -> Guess:
+def reference_free(logs: Iterable[dict[str, float | None]]) -> bool | None:
+    """
+    Whether rewards are log-probabilities times a number, so that there is no reference model.
+
+    Args:
+        logs (iterable of `dict[str, float | None]`):
+            Raw or canonical names with their values.
+
+    Returns:
+        `bool` or `None`: `None` where the logs have not both, or too few.
+    """
+    ratios = []
+    for log in logs:
+        plain = {_plain(key).replace("/", "_").removesuffix("_per_token"): value for key, value in log.items()}
+        for side in ("chosen", "rejected"):
+            reward, logp = plain.get(f"rewards_{side}"), plain.get(f"logps_{side}")
+            if reward and logp and math.isfinite(reward / logp):
+                ratios.append(reward / logp)
+    if len(ratios) < FEWEST_RATIOS:
+        return None
+    beta = median(ratios)
+    return beta > 0 and all(abs(ratio - beta) < PROPORTION * beta for ratio in ratios)
+
+
+def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False, free: bool | None = None) -> Guess:
     """
     The trainer that a log is of.
 
@@ -173,6 +238,8 @@ def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False) ->
             Training arguments, as far as they are known.
         partial (`bool`, *optional*, defaults to `False`):
             Whether names that are missing say nothing, as in the table of a notebook.
+        free (`bool`, *optional*):
+            As given by [`reference_free`].
 
     Returns:
         [`Guess`]: its confidence is the share of this trainer among all, each as likely as its names and options are.
@@ -182,13 +249,14 @@ def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False) ->
     options = _all_options() & set(config)
     options = options if len(options) > 5 else frozenset()  # a few may be anything's, a full list is one trainer's
     best = {trainer: _best(trainer, own, options, partial) for trainer in known_trainers()}
-    scores = {trainer: score + _prior(trainer) for trainer, (score, _) in best.items()}
+    scores = {trainer: score + _prior(trainer) + _fits(trainer, free) for trainer, (score, _) in best.items()}
     scores["unknown"] = _prior("unknown") + len(own | options) * math.log(UNKNOWN_HAS)
-    if not any(split_key(key)[1] in _everywhere() for key in keys) and not own & _known_names():
-        return Guess("unknown", "nothing in it is a name that a trainer of TRL logs", 0.0)
     trainer = max(scores, key=scores.__getitem__)
     top = scores[trainer]
     confidence = round(min(0.99, 1 / sum(math.exp(score - top) for score in scores.values())), 2)
+    known = any(period.chance(name) > NEVER for _, period in best.values() for name in own)
+    if not known and _everywhere().isdisjoint(map(_plain, keys)):
+        return Guess("unknown", "nothing in it is a name that a trainer of TRL logs", 0.0)
     if trainer == "unknown":
         return Guess(trainer, "most of its names are not those of a trainer of TRL", confidence)
     period = best[trainer][1]
@@ -199,33 +267,24 @@ def _prior(trainer: str) -> float:
     return math.log(PRIOR.get(trainer, RARE))
 
 
-@cache
-def _known_names() -> frozenset[str]:
-    return frozenset(entry["key"] for trainer in known_trainers() for entry in load_map(trainer)["keys"])
-
-
 def _best(trainer: str, own: set[str], options: frozenset[str], partial: bool) -> tuple[float, Period]:
     """How likely the log is in the period that fits best; of periods that fit as well, the newest."""
-    own = {_canonical(trainer).get(key, key) if key not in _known_names() else key for key in own}
-    scored = [(_likelihood(period, own, options, partial), period) for period in periods(trainer)]
+    scored = [(_likelihood(period, own, options, partial), period) for period in periods(trainer, bool(options))]
     top = max(score for score, _ in scored)
     return next((top, period) for score, period in reversed(scored) if score > top - 1e-9)
 
 
 def _likelihood(period: Period, own: set[str], options: frozenset[str], partial: bool) -> float:
-    score = 0.0
-    for key in own:
-        score += math.log(ALWAYS if key in period.always else SOMETIMES if period.has(key) else NEVER)
+    score = sum(math.log(period.chance(name)) for name in own)
     if not partial:
-        score += len(period.always - own) * math.log(1 - ALWAYS)
+        score += sum(math.log(1 - chance) for chance in period.absent(own))
     if options:
-        mine = period.options & _all_options()
-        score += len(options & mine) * math.log(ALWAYS) + len(options ^ mine) * math.log(NEVER)
+        score += len(options & period.options) * math.log(ALWAYS) + len(options ^ period.options) * math.log(NEVER)
     return score
 
 
 def _how(trainer: str, own: set[str], options: frozenset[str], period: Period) -> str:
-    fitting = sorted(key for key in own if period.has(_canonical(trainer).get(key, key)))
+    fitting = sorted(name for name in own if period.chance(name) > NEVER)
     more = f" and {len(fitting) - SHOWN} more" if len(fitting) > SHOWN else ""
     if options:
         return f"its training arguments are those of {class_name(trainer)}"

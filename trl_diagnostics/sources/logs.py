@@ -27,7 +27,7 @@ from ..engine.finding import DiagnosticsError, Record
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
 from .find import METADATA, METRICS, find_runs, is_run_dir, states
-from .inference import Guess, infer, known_version, model_card
+from .inference import Guess, infer, known_version, model_card, reference_free
 from .rows import Log, Row, loads
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
@@ -36,6 +36,7 @@ from .wandb_run import is_wandb_run, read_wandb
 
 
 SAMPLE = 2000  # rows from which the trainer and the distance of the logs are told
+FEW = 200  # rows whose numbers are compared
 HEAD = 2**16  # characters by which a format is recognised
 LISTED = 5  # runs that an error names
 
@@ -132,7 +133,9 @@ def open_run(path: str | Path, trainer: str | None = None, trl_version: str | No
         reasons = "".join(f"; {note}" for note in log.notes)
         raise DiagnosticsError(f"{path}: no logs of a training in it (read as {log.kind}){reasons}")
     guess = given or _known(log) or (_card(path) if log.kind == "trainer_state.json" else None)
-    guess = guess or infer({key for row in sample for key in row.metrics}, log.config, log.partial)
+    if guess is None:
+        names = {key for row in sample for key in row.metrics}
+        guess = infer(names, log.config, log.partial, reference_free(row.metrics for row in sample[:FEW]))
     version = trl_version or log.trl_version or guess.trl_version
     config = dict(log.config) if "logging_steps" in log.metadata.get("diagnostics", {}).get("config", {}) else None
     config = config or _completed(log, sample)

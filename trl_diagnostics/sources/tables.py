@@ -146,8 +146,9 @@ def read_csv(path: Path) -> Log:
     header = next(lines(path), "")
     separator = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=separator), [])
-    notebook = "Training Loss" in names
-    log = Log("CSV", lambda: read(lines(path)), partial=notebook, last_step=lambda: _last(read(_with(header, path))))
+    log = Log(
+        "CSV", lambda: read(lines(path)), partial=is_partial(names), last_step=lambda: _last(read(_with(header, path)))
+    )
     columns = _columns(names, path, log.notes)
 
     def read(texts: Iterator[str]) -> Iterator[Row]:
@@ -164,10 +165,12 @@ def _with(header: str, path: Path) -> Iterator[str]:
 def _cells(texts, separator: str, columns: list[str], path: Path, notes: dict[str, None]) -> Iterator[dict[str, str]]:
     csv.field_size_limit(LONGEST_LINE)  # a completion can be longer than the default of 128 KiB
     reader = csv.reader(texts, delimiter=separator)
+    notebook = "Training Loss" in columns
     try:
         next(reader, None)
         for cells in reader:
-            yield from table_row({name: cell for name, cell in zip(columns, cells, strict=False) if name and cell})
+            row = zip(columns, cells, strict=False)
+            yield from table_row({name: cell for name, cell in row if name and (cell or notebook)})
     except csv.Error as error:
         notes[f"{path.name}: stopped at line {reader.line_num}: {error}"] = None
 
@@ -205,6 +208,11 @@ def table_row(row: dict[str, Any]) -> list[dict[str, Any]]:
     evaluation = {f"eval_{_column(key)}": row[key] for key in row if key not in skipped}
     epoch = {"epoch": row["Epoch"]} if "Epoch" in row else {}
     return [{**step, **epoch, "loss": row["Training Loss"]}, {**step, **epoch, **evaluation}]
+
+
+def is_partial(names: list[str]) -> bool:
+    """Whether a table of a notebook shows the loss only, or what somebody chose; with evaluations it shows all."""
+    return "Training Loss" in names and "Validation Loss" not in names
 
 
 def _column(key: str) -> str:
@@ -359,7 +367,7 @@ def read_notebook(path: Path, read_text: Callable[[Iterator[str]], Log]) -> Log:
     if not tables:
         return read_text(line for kind, text in outputs if kind == "text/plain" for line in text.splitlines(True))
     longest = max(tables, key=len)
-    log = Log("notebook", lambda: to_rows(_tables(longest)), partial=True)
+    log = Log("notebook", lambda: to_rows(_tables(longest)), partial=is_partial([*longest[0]]) if longest else True)
     if len(tables) > 1:
         log.notes[f"{path.name}: of {len(tables)} tables only the longest is read, {len(longest)} rows"] = None
     return log
