@@ -14,18 +14,17 @@
 
 """A finished run goes in; what the rules find in it, and what else is known of it, comes out as a `Diagnosis`."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from .engine.engine import Engine
-from .engine.finding import DiagnosticsError, Finding
+from .engine.finding import DiagnosticsError, Finding, Record
 from .engine.rule import Rule
 from .engine.rulebook import collect_rules
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
 from .sinks.postmortem import infer
-from .sinks.run_dir import START
+from .sinks.run_dir import START, read_json
 from .sources.advice import Advice, advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
 from .sources.logs import Run
@@ -88,30 +87,63 @@ def diagnose(run: Run, rules: list[Rule] | None = None) -> Diagnosis:
     Returns:
         [`Diagnosis`]: for a run directory its findings are those in `findings.jsonl`.
     """
-    broken: dict[str, str] = {}
-    judged_by = _rules(run.metadata, broken) if rules is None else rules
-    engine, resumes = _engine(run, run.config, judged_by), _resumes(run)
-    findings, last_step, number = [], 0, 0
-    for number, record in enumerate(run.records()):
-        while resumes and resumes[0]["resumed"]["records"] <= number:
-            metadata = resumes.pop(0)
-            judged_by = _rules(metadata, broken) if rules is None else rules
-            engine = _go_on(run, engine, metadata, judged_by)
-        findings += engine.update(record)
+    replay, findings, last_step = Replay(run, rules), [], 0
+    for record in run.records():
+        findings += replay.take(record)
         last_step = record.step
     found = _checkpoints(run, findings)
     return Diagnosis(
         run=run,
         findings=tuple(findings),
-        coverage=engine.coverage(),
-        records=engine.records,
+        coverage=replay.engine.coverage(),
+        records=replay.engine.records,
         last_step=last_step,
-        broken=broken,
+        broken=replay.broken,
         postmortem=infer(run.path) if run.kind == RUN_DIRECTORY else None,
         checkpoints=tuple(found),
         advice=advise(found) if found else None,
-        rules=tuple(judged_by),
+        rules=tuple(replay.rules),
     )
+
+
+class Replay:
+    """
+    Judges the records of a run one by one as the callback judged them, or would have, resumes included.
+
+    Args:
+        run ([`Run`]):
+            As given by [`open_run`].
+        rules (`list[Rule]`, *optional*):
+            As for [`diagnose`].
+
+    Attributes:
+        engine ([`Engine`]):
+            What judges now.
+        rules (`list[Rule]`):
+            What it judges by.
+        broken (`dict[str, str]`):
+            What did not work, with the reason.
+    """
+
+    def __init__(self, run: Run, rules: list[Rule] | None = None):
+        self.run, self._given, self.broken = run, rules, {}
+        self._resumes, self._taken = _resumes(run), 0
+        self.rules = self._chosen(run.metadata)
+        # the arguments of a run are those of its last start
+        first = run.metadata["diagnostics"]["config"] if self._resumes else run.config
+        self.engine = _engine(run, first, self.rules)
+
+    def take(self, record: Record) -> list[Finding]:
+        """Judge the next record; returns the findings that start or resolve with it."""
+        while self._resumes and self._resumes[0]["resumed"]["records"] <= self._taken:
+            metadata = self._resumes.pop(0)
+            self.rules = self._chosen(metadata)
+            self.engine = _go_on(self.run, self.engine, metadata, self.rules)
+        self._taken += 1
+        return self.engine.update(record)
+
+    def _chosen(self, metadata: dict[str, Any]) -> list[Rule]:
+        return _rules(metadata, self.broken) if self._given is None else self._given
 
 
 def _rules(metadata: dict[str, Any], broken: dict[str, str]) -> list[Rule]:
@@ -130,11 +162,12 @@ def _engine(run: Run, config: dict[str, Any], rules: list[Rule]) -> Engine:
 
 
 def _resumes(run: Run) -> list[dict[str, Any]]:
-    """Metadata of each time the run was resumed, in order."""
+    """Metadata of each time the run was resumed, in order; a file may be torn or of somebody else."""
     if run.kind != RUN_DIRECTORY:
         return []
-    found = [json.loads(file.read_text(encoding="utf-8")) for file in run.path.glob(f"{START}_*.json")]
-    return sorted((data for data in found if "resumed" in data), key=lambda data: data["resumed"]["number"])
+    found = [read_json(file) or {} for file in run.path.glob(f"{START}_*.json")]
+    resumed = [data for data in found if "resumed" in data]
+    return sorted(resumed, key=lambda data: data["resumed"]["number"])
 
 
 def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]) -> Engine:

@@ -20,8 +20,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from .diagnosis import _engine
-from .engine.engine import Engine
+from .diagnosis import Replay
 from .engine.finding import DiagnosticsError, Finding, Record
 from .sinks.curves import MOST_CURVES, Curve
 from .sources.logs import Run, open_run
@@ -52,8 +51,8 @@ class Follower:
 
     def _begin(self, run: Run | None) -> None:
         """Forget everything: another run, or the same with other arguments."""
+        self.replay = Replay(run) if run else None
         self.run = run
-        self.engine: Engine | None = _engine(run) if run else None
         self.count = 0  # records that were read
         self.last: Record | None = None
         self.values: dict[str, float | None] = {}  # last one of each metric
@@ -107,7 +106,7 @@ class Follower:
                 self.values[metric] = value
         if record.phase == "train" and record.time > UNIX:
             self.pace.append((record.time, record.step))
-        found = self.engine.update(record)
+        found = self.replay.take(record)
         self.findings += found
         return found
 

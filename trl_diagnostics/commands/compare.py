@@ -36,6 +36,7 @@ from .terminal import count, print_json, say, show, table
 SCHEMA_VERSION = 1
 MOST_ROWS = 12
 NOT_CURVES = {"epoch", "inner_epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "learning_rate"}
+TOLD_BY_ROWS = {"logging_steps", "max_steps", "warmup_steps"}  # arguments that any log gives away
 # What differs between any two runs and says nothing.
 OF_THE_PLACE = ("output_dir", "logging_dir", "run_name", "hub_model_id")
 HOW = (
@@ -134,7 +135,7 @@ def _p(p: float) -> str:
 
 def differing(a: Diagnosis, b: Diagnosis) -> list[Difference]:
     """Arguments, data, model and packages that both runs know and that differ, the important ones first."""
-    known = [d.run.metadata or {"arguments": d.run.config} for d in (a, b)]
+    known = [{"arguments": d.run.config} | d.run.metadata for d in (a, b)]
     return [one for one in differences(*known) if one.field not in OF_THE_PLACE]
 
 
@@ -150,7 +151,7 @@ def _print(
     say(wrapped(f"{verdict}: {answer.because}.", "", "  "))
     say("")
     for name, result in (("A", a), ("B", b)):
-        say(wrapped(f"{name}  {result.path}: {_described(result)}", "", "   "))
+        say(wrapped(f"{result.path}: {_described(result)}", f"{name}  ", "   "))
     _print_config(a, b, changes)
     if curves:
         one = curves[0]
@@ -171,7 +172,7 @@ def _described(result: Result) -> str:
 
 
 def _print_config(a: Result, b: Result, changes: list[Difference]) -> None:
-    unknown = [name for name, result in (("A", a), ("B", b)) if not result.diagnosis.run.metadata]
+    unknown = [name for name, result in (("A", a), ("B", b)) if result.diagnosis.run.config.keys() <= TOLD_BY_ROWS]
     if unknown:
         say(f"\nThe log of {' and of '.join(unknown)} does not have the training arguments.")
     elif not changes:
@@ -196,7 +197,8 @@ def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
         return (one.metric != answer.metric, one.p is None or one.p >= 0.05, one.better is None)
 
     rows = []
-    for one in sorted(curves, key=key)[:MOST_ROWS]:
+    differing = [one for one in curves if one.a != one.b or one.metric == answer.metric]
+    for one in sorted(differing, key=key)[:MOST_ROWS]:
         interval = ["", "-"] if one.p is None else [f"{one.low:+.3g} to {one.high:+.3g}", _p(one.p)]
         rows.append([one.metric, one.better or "", number(one.a), number(one.b), f"{one.b - one.a:+.3g}", *interval])
     return rows

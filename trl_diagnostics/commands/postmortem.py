@@ -24,6 +24,7 @@ from typing import Any
 from ..engine.finding import DiagnosticsError, Finding, from_json_number
 from ..explain import wrapped
 from ..sinks.postmortem import infer
+from ..sinks.report import KEY_METRICS
 from ..sinks.run_dir import check_is_run_dir
 from ..sinks.story import ENDED, number
 from .terminal import duration, facts, print_json, say
@@ -66,7 +67,7 @@ def run_dir_of(path: Path) -> Path:
 def _print(path: Path, found: dict[str, Any]) -> None:
     ended = ENDED[found["exit_reason"]]
     say(wrapped(f"The run {ended} at step {found['last_step']}, {_when(found['timestamp'])}.", "", "  "))
-    say(wrapped(found["what"]) + "\n")
+    say(wrapped(found["what"]) + "\n" if found["exit_reason"] != "completed" else "")
     facts(_facts(path, found))
     if found["traceback"]:
         lines = found["traceback"].rstrip().splitlines()
@@ -89,13 +90,14 @@ def _facts(path: Path, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Fix", root.fix
     else:
         yield "After", "no finding"
-    metrics = [f"{key} {number(from_json_number(value))}" for key, value in found["final_metrics"].items()]
-    more = f" and {len(metrics) - MOST_METRICS} more" if len(metrics) > MOST_METRICS else ""
-    yield "Metrics", ", ".join(metrics[:MOST_METRICS]) + more
+    metrics = found["final_metrics"]
+    names = sorted(metrics, key=lambda name: KEY_METRICS.index(name) if name in KEY_METRICS else len(KEY_METRICS))
+    said = ", ".join(f"{name} {number(from_json_number(metrics[name]))}" for name in names[:MOST_METRICS])
+    yield "Metrics", said + (f" and {len(names) - MOST_METRICS} more" if len(names) > MOST_METRICS else "")
     for hang in found["hangs"]:
         yield "Hang", f"{duration(hang['seconds'])} without a step after step {hang['step']}"
     yield "Checkpoint", _checkpoint(found)
-    yield "Go on with", found["resume_command"] or ""
+    yield "Go on with", found["resume_command"] if found["exit_reason"] != "completed" else ""
 
 
 def _checkpoint(found: dict[str, Any]) -> str:

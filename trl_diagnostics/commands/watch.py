@@ -41,6 +41,7 @@ BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 HOLE = "!"  # a place without a finite number
 MOST_METRICS = 8
 BUSY = 10  # times as long as reading takes is waited, so that a long log does not cost a core
+HINT = "Ctrl-C ends this view, not the run."
 GOES_ON = ("unfinished", "hang")  # a hang may end
 
 
@@ -67,11 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _live(follower: Follower, interval: float) -> None:
-    with Live(view(follower), console=terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+    with Live(view(follower, HINT), console=terminal(), auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             pause = _look(follower, interval)[1]
-            live.update(view(follower), refresh=True)
-            if _has_ended(follower):
+            ended = _has_ended(follower)
+            live.update(view(follower, "" if ended else HINT), refresh=True)
+            if ended:
                 return
             time.sleep(pause)
 
@@ -113,15 +115,16 @@ def _has_ended(follower: Follower) -> bool:
     return True
 
 
-def view(follower: Follower) -> RenderableType:
-    """Everything on one screen: where the run is, its metrics, what is wrong with it."""
+def view(follower: Follower, hint: str = "") -> RenderableType:
+    """Everything on one screen: where the run is, its metrics, what is wrong with it, and how this view ends."""
     if follower.run is None:
         return colored(wrapped(f"{follower.path}: waiting for the first log. {follower.waiting_for}", "", "  "))
     parts = [colored(line) for line in _head(follower)]
     metrics = _metrics(follower)
     parts += [Text(), table(["metric", "last", "", "lowest", "highest"], metrics, ["last", "lowest", "highest"])]
     room = terminal().height - len(parts) - len(metrics) - 4
-    return Group(*parts, Text(), *map(colored, _problems(follower, max(room, 6))))
+    problems = map(colored, _problems(follower, max(room, 6)))
+    return Group(*parts, Text(), *problems, *([Text(hint, "dim")] if hint else []))
 
 
 def _head(follower: Follower) -> list[str]:
@@ -134,11 +137,11 @@ def _head(follower: Follower) -> list[str]:
 
 
 def _verdict(follower: Follower) -> str:
-    open_now = follower.engine.open_episodes()
+    open_now = follower.replay.engine.open_episodes()
     levels = [f.level for f in follower.findings if (f.rule, f.metric) in open_now and f.level > Severity.INFO]
     if levels:
         return f"[{max(levels).name}]"
-    active = ACTIVE in follower.engine.coverage().values()
+    active = ACTIVE in follower.replay.engine.coverage().values()
     return f"[{(HEALTHY if active else TOO_SHORT).upper()}]"
 
 
@@ -146,7 +149,7 @@ def _progress(follower: Follower) -> list[str]:
     step, most, speed = follower.last.step, follower.run.config.get("max_steps"), follower.steps_per_second()
     known = isinstance(most, int) and most > step
     said = [f"step {step:,} of {most:,} ({step / most:.0%})" if known else f"step {step:,}"]
-    said += [count(follower.engine.records, "log")]
+    said += [count(follower.replay.engine.records, "log")]
     if speed:
         said.append(f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.0f} s per step")
         said += [f"{duration((most - step) / speed)} left"] if known else []
@@ -213,7 +216,7 @@ def _problems(follower: Follower, room: int) -> list[str]:
     shown: dict[tuple[str, str], Finding] = {}
     for finding in rank(f for f in follower.findings if f.level > Severity.INFO):
         shown.setdefault((finding.rule, finding.metric), finding)
-    open_now = follower.engine.open_episodes()
+    open_now = follower.replay.engine.open_episodes()
     lines = []
     for i, finding in enumerate(sorted(shown.values(), key=lambda f: (f.rule, f.metric) not in open_now)):
         since = f"since step {finding.first_step}" if (finding.rule, finding.metric) in open_now else "is over"
@@ -223,6 +226,6 @@ def _problems(follower: Follower, room: int) -> list[str]:
         lines += wrapped(f"Fix: {finding.fix}", "       ").splitlines() if i == 0 and finding.fix else []
     if len(lines) > room:
         lines = [*lines[: room - 1], f"... trl-diagnostics diagnose {follower.path} says the rest"]
-    many = Counter(follower.engine.coverage().values())
+    many = Counter(follower.replay.engine.coverage().values())
     rules = f"{many[ACTIVE]} rules active, {many[WARMING_UP]} with too few logs"
-    return [*(lines or ["No findings."]), f"{rules}. Ctrl-C ends this view, not the run."]
+    return [*(lines or ["No findings."]), f"{rules}."]
