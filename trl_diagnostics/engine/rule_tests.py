@@ -189,7 +189,7 @@ def _replay(rule: Rule, test: dict[str, Any], metric_map_of: Callable[[str], Any
     if empty := [name for name, points in columns.items() if not points]:
         raise DiagnosticsError(f"series: no points of '{empty[0]}'")
     names = {name: metric_map.canonical(name) if metric_map else name for name in columns}
-    phase = "eval" if rule.metric.startswith("eval_") else "train"
+    phase = next((phase for phase in ("eval", "resume") if rule.metric.startswith(f"{phase}_")), "train")
     findings = []
     for i in range(max(map(len, columns.values()))):
         points = {names[name]: column[i] for name, column in columns.items() if i < len(column)}
