@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Calibration: arithmetic on runs made by hand, foreign logs, how a rule is varied, what is written."""
+"""Calibration: arithmetic on runs made by hand, public logs, how a rule is varied, what is written."""
 
 import json
 import math
@@ -23,7 +23,6 @@ from dataclasses import replace
 import calibrate
 import pytest
 from calibration import roc
-from calibration.foreign_logs import read_log
 from calibration.measures import faults, healthy, named_within, never_named, of_rule, wilson
 from calibration.public import judge_folder
 from calibration.runs import HELD_OUT, TUNED, Judged, files, judge_all, with_causes
@@ -35,7 +34,6 @@ from trl_diagnostics.engine.condition import parse_condition
 from trl_diagnostics.engine.finding import Finding, Record, Severity
 from trl_diagnostics.engine.rule import Rule
 from trl_diagnostics.engine.rulebook import collect_rules
-from trl_diagnostics.metrics.names import MetricMap
 
 
 def said(rule: str, step: int, severity: str = "high", status: str = "stable") -> Finding:
@@ -466,78 +464,6 @@ def test_a_table_is_aligned():
     assert table(["a", "n"], [["long name", "1"], ["b", "22"]]) == (
         "| a         |  n |\n| --------- | -: |\n| long name |  1 |\n| b         | 22 |"
     )
-
-
-def log_of(tmp_path, text: str, name: str = "log.json"):
-    (tmp_path / name).write_text(text)
-    return read_log(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    "where", ["{}", '{{"log_history": {}}}', '{{"train_result": {{"raw_log_history": {}}}, "x": [1, 2]}}']
-)
-def test_rows_are_found_wherever_they_are(tmp_path, where):
-    log = log_of(tmp_path, where.format('[{"step": 10, "loss": 0.5, "grad_norm": NaN}, {"step": 20, "loss": 0.4}]'))
-    assert [(step, sorted(metrics)) for step, metrics in log.rows] == [(10, ["grad_norm", "loss"]), (20, ["loss"])]
-    assert math.isnan(log.rows[0][1]["grad_norm"])
-    assert log.config == {"logging_steps": 10, "max_steps": 20}
-
-
-def test_the_planned_length_comes_from_the_file(tmp_path):
-    log = log_of(tmp_path, '{"max_steps": 500, "best_metric": Infinity, "log_history": [{"step": 5, "loss": 1.0}]}')
-    assert log.config == {"logging_steps": 1, "max_steps": 500}
-
-
-def test_steps_may_be_missing_repeated_or_go_back(tmp_path):
-    rows = '[{"loss": 1}, {"epoch": 0.2, "loss": 1}, {"step": 110, "loss": 1}, {"step": 110, "eval_loss": 1}, {"step": 5, "loss": 1}]'
-    log = log_of(tmp_path, rows)
-    assert [step for step, _ in log.rows] == [1, 2, 110, 110, 5]
-    phases = [record.phase for record in log.records(MetricMap("sft"))]
-    assert phases == ["train", "train", "train", "eval", "train"]
-
-
-def test_texts_become_numbers_or_nothing(tmp_path):
-    rows = [
-        {"step": "3/547", "loss": "1,024.5", "a": "nan", "b": "No Log", "c": True, "d": [1], "e": None, "f": "-inf"}
-    ]
-    ((step, metrics),) = log_of(tmp_path, json.dumps(rows)).rows
-    assert step == 3
-    assert math.isnan(metrics.pop("a"))
-    assert metrics == {"loss": 1024.5, "e": None, "f": -math.inf}
-
-
-def test_a_notebook_table_is_read(tmp_path):
-    text = 'Step,Training Loss,reward,rewards / check / mean,note\n1,0.5,1.0,0.25,"{\n}"\n2,0.4,1.5,0.5,\n'
-    log = log_of(tmp_path, text, "table.csv")
-    assert log.rows == [
-        (1, {"loss": 0.5, "reward": 1.0, "rewards/check/mean": 0.25}),
-        (2, {"loss": 0.4, "reward": 1.5, "rewards/check/mean": 0.5}),
-    ]
-
-
-def test_a_notebook_row_with_a_validation_loss_is_two_records(tmp_path):
-    text = "Step,Training Loss,Validation Loss,Mean Token Accuracy\n100,1.5,2.5,0.55\n200,No Log,2.4,0.56\n"
-    log = log_of(tmp_path, text, "table.csv")
-    assert log.rows == [
-        (100, {"loss": 1.5}),
-        (100, {"eval_loss": 2.5, "eval_mean_token_accuracy": 0.55}),
-        (200, {"eval_loss": 2.4, "eval_mean_token_accuracy": 0.56}),
-    ]
-    assert [record.phase for record in log.records(MetricMap("sft"))] == ["train", "eval", "eval"]
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("a.json", "{}"), ("a.json", "[1, 2]"), ("a.json", "{"), ("a.csv", "Step,Note\n"), ("a.csv", "")],
-)
-def test_a_file_without_a_log_is_an_error(tmp_path, name, text):
-    with pytest.raises(ValueError):
-        log_of(tmp_path, text, name)
-
-
-def test_the_error_names_the_file(tmp_path):
-    with pytest.raises(ValueError, match="^empty.json: no rows with numbers in it$"):
-        log_of(tmp_path, '{"log_history": []}', "empty.json")
 
 
 def test_a_public_folder_is_judged(tmp_path):

@@ -19,11 +19,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.foreign_logs import read_log
 from trl_diagnostics.engine.engine import Engine
-from trl_diagnostics.engine.finding import Finding, Severity
+from trl_diagnostics.engine.finding import DiagnosticsError, Finding, Severity
 from trl_diagnostics.engine.rule import Rule
 from trl_diagnostics.metrics.names import MetricMap
+from trl_diagnostics.sources.logs import open_run
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,11 @@ def judge_file(folder: Path, row: dict, rules: list[Rule]) -> Public:
     about = {"id": row["id"], "repo": row["repo"], "trainer": row["trainer"], "looks": row["looks"]}
     documented = bool(row["documented"]) and row["looks"] == "broken"
     try:
-        log = read_log(folder / row["file"])
-    except ValueError:  # the reader's own and those of `json`
+        run = open_run(folder / row["file"], row["trainer"], _version(row["trl_version"]))
+    except DiagnosticsError:
         return Public(**about, documented=documented, records=0)
-    metric_map = MetricMap(row["trainer"], _version(row["trl_version"]))
-    engine = Engine(rules, metric_map.trainer, log.config, metric_map)
-    records = log.records(metric_map)
+    engine = Engine(rules, run.trainer, run.config, MetricMap(run.trainer, run.trl_version))
+    records = list(run.records())
     findings = [finding for record in records for finding in engine.update(record) if finding.state == "started"]
     return Public(**about, documented=documented, records=len(records), findings=tuple(findings))
 
