@@ -174,6 +174,8 @@ class Engine:
         self.step = record.step
         metrics = self._push(record)
         train = record.phase == "train"
+        if record.phase == "resume":
+            self._begin_anew(metrics)
         findings = []
         for judge in self.judges:
             if judge.metric in metrics or (train and judge.needs_all):
@@ -183,6 +185,13 @@ class Engine:
                 elif finding := self._judge(judge, verdict, record.step):
                     findings.append(finding)
         return findings
+
+    def _begin_anew(self, metrics: Iterable[str]) -> None:
+        """Each resume is compared with what was before it: an episode of an earlier resume must not hide a new one."""
+        for judge in self.judges:
+            if judge.episode.active and judge.metric in metrics:
+                self.firing[judge.rule.name] -= 1
+                judge.episode.active, judge.episode.streak = False, 0
 
     def _push(self, record: Record) -> set[str] | dict[str, float | None]:
         """Remember the record's points and the metrics derived from them; returns the names that got a point."""
