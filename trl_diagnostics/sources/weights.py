@@ -43,7 +43,7 @@ NON_FINITE: dict[str, tuple[type, Callable, int, int]] = {
     "F8_E5M2FNUZ": (np.uint8, np.bitwise_xor, 0x7F, 0xFF),
 }
 ALWAYS_FINITE = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64", "F4", "F6_E2M3", "F6_E3M2"}
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.distcp")
+PICKLES = ("*model*.bin", "*model*.pt", "*.distcp")  # of weights
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,9 @@ def _header(stream: RawIOBase, file: Path) -> tuple[int, list[tuple[int, int, st
     try:
         header = json.loads(stream.read(length))
         header.pop("__metadata__", None)
-        tensors = sorted((*map(int, entry["data_offsets"]), entry["dtype"], name) for name, entry in header.items())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        tensors = [(*map(int, entry["data_offsets"]), str(entry["dtype"]), name) for name, entry in header.items()]
+        tensors = sorted((first, last, kind, name) for first, last, kind, name in tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise _Damaged(f"{file.name} is no safetensors file") from None
     if any(not 0 <= first <= last for first, last, *_ in tensors):
         raise _Damaged(f"{file.name} is no safetensors file")
