@@ -221,8 +221,9 @@ def dataset_identity(dataset: Any) -> dict[str, Any] | None:
 
     Returns:
         `dict` or `None`: `class`, `name`, `config`, `split`, `fingerprint` (as `datasets` computes it, from the steps
-        that made the data set), `rows`, `columns` and `sample_hash`, a hash of a few rows from the first to the last, in
-        the order in which they are. What is not known is `None`. JSON values; of a dictionary one by name.
+        that made the data set), `rows`, `columns`, `bytes` (in memory; the order of the rows does not change them) and
+        `sample_hash`, a hash of a few rows from the first to the last, in the order in which they are. What is not
+        known is `None`. JSON values; of a dictionary one by name.
     """
     if dataset is None:
         return None
@@ -233,7 +234,8 @@ def dataset_identity(dataset: Any) -> dict[str, Any] | None:
 
     while isinstance(dataset, IterableDatasetShard):
         dataset = dataset.dataset
-    known: dict[str, Any] = dict.fromkeys(("name", "config", "split", "fingerprint", "rows", "columns", "sample_hash"))
+    keys = ("name", "config", "split", "fingerprint", "rows", "columns", "bytes", "sample_hash")
+    known: dict[str, Any] = dict.fromkeys(keys)
     known["class"] = type(dataset).__name__
     if isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
         known |= {"name": dataset.info.dataset_name, "config": dataset.info.config_name}
@@ -241,7 +243,8 @@ def dataset_identity(dataset: Any) -> dict[str, Any] | None:
     if isinstance(dataset, Sized):
         known["rows"] = len(dataset)
     if isinstance(dataset, datasets.Dataset):
-        known |= {"fingerprint": dataset._fingerprint, "sample_hash": digest(repr(_rows(dataset)))}
+        known |= {"fingerprint": dataset._fingerprint, "bytes": dataset.data.nbytes}
+        known["sample_hash"] = digest(repr(_rows(dataset)))
     elif isinstance(dataset, list):
         known["sample_hash"] = digest(json_value(_spread(dataset, ROWS)))
     return known

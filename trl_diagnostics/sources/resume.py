@@ -17,7 +17,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,14 @@ ARGUMENTS = {
 SECTIONS = {
     "trainer": (BREAKS, "trainer"),
     "world_size": (CHANGES, "world_size"),
-    "precision": (CHANGES, "model.dtype*"),
-    # a model may have been moved
-    "other": (HARMLESS, "model.name* tokenizer.name* launcher* hardware.* os* python*"),
+    "precision": (CHANGES, "model.dtypes*"),
+    "other": (
+        HARMLESS,
+        # a model may have been moved; its hash on the Hub is that of the weights it began with
+        "model.name_or_path model.commit model.devices model.adapters.*.base_model_name_or_path tokenizer.name_or_path "
+        "model.adapters.*.revision model.adapters.*.inference_mode model.adapters.*.peft_version launcher hardware.* "
+        "os.* python.*",
+    ),
     "model": (BREAKS, "model.*"),
     "tokenizer": (CHANGES, "tokenizer.*"),
     "dataset": (CHANGES, "train_dataset.*"),
@@ -75,7 +80,9 @@ SECTIONS = {
     "packages": (HARMLESS, "packages.*"),
     "code": (HARMLESS, "git.commit git.dirty"),
 }
-NOT_COMPARED = "*fingerprint*"  # weights were trained since, and `datasets` makes up a new one where it cannot hash
+# Weights were trained since, and `datasets` makes up a new fingerprint where it cannot hash a function.
+NOT_COMPARED = "model.fingerprint.* *_dataset*.fingerprint"
+FROZEN = "model.fingerprint.frozen"  # but the base of an adapter stays what it was
 SHOWN = {  # topic -> the field whose two values the message of its rule shows
     "learning_rate": "learning_rate",
     "seed": "seed",
@@ -83,6 +90,7 @@ SHOWN = {  # topic -> the field whose two values the message of its rule shows
     "world_size": "world_size",
     "dataset_rows": "train_dataset.rows",
 }
+FOLLOWS_BATCH = "generation_batch_size steps_per_generation"
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 PARTS = {  # of a checkpoint -> topic, and what it does when it is missing
     "weights": ("weights", BREAKS),
@@ -149,22 +157,60 @@ def differences(before: dict[str, Any], after: dict[str, Any], checkpoint: Path 
 
 def _compared(before: dict[str, Any], after: dict[str, Any], checkpoint: Path | None) -> Iterator[Difference]:
     """Every field that can be compared, whether it differs or not."""
-    old, new = before.get("arguments") or {}, after.get("arguments") or {}
-    yield from _fields(
-        {key: old[key] for key in old if key in new}, {key: new[key] for key in new if key in old}, ARGUMENTS
-    )
-    known = [key for key in before if key != "arguments" and None not in (before[key], after.get(key))]
-    yield from _fields({key: before[key] for key in known}, {key: after[key] for key in known}, SECTIONS)
     sizes = effective_batch_size(before), effective_batch_size(after)
+    other_batch = None not in sizes and sizes[0] != sizes[1]
+    for field in _side_by_side(_arguments(before, after), _arguments(after, before), ARGUMENTS):
+        if not (other_batch and _fits(field.field, FOLLOWS_BATCH)):
+            yield field
     if None not in sizes:
         yield Difference("effective_batch_size", *sizes, CHANGES, "batch_size")
+    same_data = _same_but_for_order(before, after)
+    for field in _side_by_side(_sections(before, after), _sections(after, before), SECTIONS):
+        if field.field == "train_dataset.sample_hash" and same_data:
+            yield replace(field, topic="data_order")
+        else:
+            yield field
+    if _base_weights(before) and _base_weights(after):
+        yield Difference(FROZEN, _base_weights(before), _base_weights(after), BREAKS, "model")
     missing = missing_parts(checkpoint, after.get("world_size") or 1) if checkpoint else ()
     for part, (topic, effect) in PARTS.items() if checkpoint else ():
         yield Difference(f"checkpoint: {part}", "there", "missing" if part in missing else "there", effect, topic)
 
 
-def _fields(old: dict[str, Any], new: dict[str, Any], topics: dict[str, tuple[str, str]]) -> Iterator[Difference]:
-    """The fields of two nested dictionaries side by side; one that a side lacks is null there."""
+def _arguments(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    known = other.get("arguments") or {}
+    return {name: value for name, value in (one.get("arguments") or {}).items() if name in known}
+
+
+def _sections(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What both sides know besides the arguments. A part that could not be read is `{"error": ...}`."""
+    known = [key for key in one if key != "arguments" and _is_known(one[key]) and _is_known(other.get(key))]
+    return {key: one[key] for key in known}
+
+
+def _is_known(section: Any) -> bool:
+    return section is not None and not (isinstance(section, dict) and "error" in section)
+
+
+def _same_but_for_order(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether the training data have the same size in every respect that does not depend on the order of the rows."""
+    sizes = [
+        {key: (metadata.get("train_dataset") or {}).get(key) for key in ("rows", "columns", "bytes")}
+        for metadata in (before, after)
+    ]
+    return sizes[0] == sizes[1] and None not in sizes[0].values()
+
+
+def _base_weights(metadata: dict[str, Any]) -> str | None:
+    """Hash of weights that are not trained; with shards it is of a part that depends on how many there are."""
+    found = (metadata.get("model") or {}).get("fingerprint") or {}
+    return None if found.get("sharded") else found.get("frozen")
+
+
+def _side_by_side(
+    old: dict[str, Any], new: dict[str, Any], topics: dict[str, tuple[str, str]]
+) -> Iterator[Difference]:
+    """The fields of two nested dictionaries; one that a side lacks is null there."""
     one, other = dict(_flat(old)), dict(_flat(new))
     for name in dict.fromkeys([*one, *other]):
         topic = next((topic for topic, (_, globs) in topics.items() if _fits(name, globs)), None)
