@@ -164,11 +164,11 @@ def _compared(before: dict[str, Any], after: dict[str, Any], checkpoint: Path | 
             yield field
     if None not in sizes:
         yield Difference("effective_batch_size", *sizes, CHANGES, "batch_size")
-    same_data = _same_but_for_order(before, after)
+    same_data, same_library = _same_but_for_order(before, after), _transformers(before) == _transformers(after)
     for field in _side_by_side(_sections(before, after), _sections(after, before), SECTIONS):
         if field.field == "train_dataset.sample_hash" and same_data:
             yield replace(field, topic="data_order")
-        else:
+        elif field.field != "model.config_hash" or same_library:  # releases add fields to the config
             yield field
     if _base_weights(before) and _base_weights(after):
         yield Difference(FROZEN, _base_weights(before), _base_weights(after), BREAKS, "model")
@@ -199,6 +199,10 @@ def _same_but_for_order(before: dict[str, Any], after: dict[str, Any]) -> bool:
         for metadata in (before, after)
     ]
     return sizes[0] == sizes[1] and None not in sizes[0].values()
+
+
+def _transformers(metadata: dict[str, Any]) -> str | None:
+    return (metadata.get("packages") or {}).get("transformers")
 
 
 def _base_weights(metadata: dict[str, Any]) -> str | None:
