@@ -14,6 +14,7 @@
 
 """A finished run goes in; what the rules find in it, and what else is known of it, comes out as a `Diagnosis`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +74,9 @@ class Diagnosis:
     rules: tuple[Rule, ...] = ()
 
 
-def diagnose(run: Run, rules: list[Rule] | None = None) -> Diagnosis:
+def diagnose(
+    run: Run, rules: list[Rule] | None = None, on_record: Callable[[Record], None] | None = None
+) -> Diagnosis:
     """
     Judge a finished run as the callback judged it, or would have.
 
@@ -83,6 +86,8 @@ def diagnose(run: Run, rules: list[Rule] | None = None) -> Diagnosis:
         rules (`list[Rule]`, *optional*):
             Rules to judge by. Defaults to those of the run: the built-in ones with the alerts, the folder of rules and
             the muted rules that its metadata names.
+        on_record (`Callable[[Record], None]`, *optional*):
+            Called with each record that was judged, to show how far it is.
 
     Returns:
         [`Diagnosis`]: for a run directory its findings are those in `findings.jsonl`.
@@ -91,6 +96,8 @@ def diagnose(run: Run, rules: list[Rule] | None = None) -> Diagnosis:
     for record in run.records():
         findings += replay.take(record)
         last_step = record.step
+        if on_record:
+            on_record(record)
     found = _checkpoints(run, findings)
     return Diagnosis(
         run=run,

@@ -29,7 +29,7 @@ from ..sinks.console import rank
 from ..sinks.story import number
 from ..sources.resume import Difference, differences
 from .diagnose import Result, one_run
-from .rules import map_of
+from .rules import trainer_named
 from .terminal import count, print_json, say, show, table
 
 
@@ -57,7 +57,7 @@ class Answer:
 
 def run(args: argparse.Namespace) -> int:
     """Compare two runs."""
-    trainer = None if args.trainer is None else map_of(args.trainer).trainer
+    trainer = trainer_named(args.trainer)
     a, b = (one_run(path, trainer, args.trl_version) for path in (args.a, args.b))
     metric_map = MetricMap(a.diagnosis.run.trainer, a.diagnosis.run.trl_version)
     series = [collect(result.diagnosis.run.records()) for result in (a, b)]

@@ -15,28 +15,30 @@
 """Arguments of `diagnose` go in; what is wrong with one run, or with a whole tree of runs, and an exit code come out."""
 
 import argparse
+import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from os.path import commonpath
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 from rich.text import Text
 
 from ..diagnosis import Diagnosis, diagnose
 from ..engine.engine import ACTIVE, NOT_APPLICABLE, WARMING_UP
-from ..engine.finding import DiagnosticsError, Finding, Severity
+from ..engine.finding import DiagnosticsError, Finding, Record, Severity
 from ..sinks import story
 from ..sinks.console import rank, summary
 from ..sources.logs import find_runs, open_run
-from .rules import map_of
+from .rules import trainer_named
 from .terminal import STYLES, UNLIMITED, columns, count, cut, facts, print_json, say, show, table, terminal, width
 
 
 SCHEMA_VERSION = 1
 UNREADABLE, TOO_SHORT, HEALTHY = "unreadable", "too short", "healthy"
+EVERY = 5000  # logs
 LEAST = 60  # columns beside the path
 ORDER = (UNREADABLE, *(str(severity) for severity in reversed(Severity)), TOO_SHORT, HEALTHY)
 
@@ -82,14 +84,13 @@ class Result:
 def run(args: argparse.Namespace) -> int:
     """Diagnose all runs in some paths."""
     paths = runs_in([*args.paths, *args.inputs])
-    trainer = None if args.trainer is None else map_of(args.trainer).trainer
+    trainer = trainer_named(args.trainer)
     root = Path(commonpath([path.parent for path in paths])) if len(paths) > 1 else paths[0].parent
     results = []
     with _progress() as progress:
         task = progress.add_task("", total=len(paths) if len(paths) > 1 else None)
         for path in paths:
-            progress.update(task, description=f"{path.relative_to(root)}")
-            result = result_of(path, trainer, args.trl_version)
+            result = result_of(path, trainer, args.trl_version, _shown(progress, task, str(path.relative_to(root))))
             if result.diagnosis and (args.report is not None or args.plots):
                 result = replace(result, report=_write_report(result.diagnosis, root, args))
             results.append(result)
@@ -134,10 +135,25 @@ def _progress() -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def result_of(path: Path, trainer: str | None, trl_version: str | None) -> Result:
+def _shown(progress: Progress, task: TaskID, name: str) -> Callable[[Record], None]:
+    """What shows how many logs were read."""
+    progress.update(task, description=name)
+    counter = itertools.count(1)
+
+    def on_record(record: Record) -> None:
+        n = next(counter)
+        if n % EVERY == 0:
+            progress.update(task, description=f"{name}: {n:,} logs, step {record.step:,}")
+
+    return on_record
+
+
+def result_of(
+    path: Path, trainer: str | None, trl_version: str | None, on_record: Callable[[Record], None] | None = None
+) -> Result:
     """Read and judge one run."""
     try:
-        return Result(path, diagnose(open_run(path, trainer, trl_version)))
+        return Result(path, diagnose(open_run(path, trainer, trl_version), on_record=on_record))
     except DiagnosticsError as error:
         return Result(path, None, str(error))
 

@@ -61,6 +61,11 @@ def map_of(trainer: str) -> MetricMap:
     return metric_map
 
 
+def trainer_named(text: str | None) -> str | None:
+    """The trainer that the option `--trainer` means; without the option `None`."""
+    return None if text is None else map_of(text).trainer
+
+
 def show_rules(args: argparse.Namespace) -> int:
     """Print the fields of some rules."""
     rules = collect_rules()

@@ -33,7 +33,7 @@ from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
 from ..sinks.story import number
 from .diagnose import HEALTHY, TOO_SHORT
-from .rules import map_of
+from .rules import trainer_named
 from .terminal import colored, count, duration, show, table, terminal, width
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise DiagnosticsError(f"{path}: no such file or folder")
     if args.interval <= 0:
         raise DiagnosticsError(f"--interval: expected seconds above 0, found {args.interval:g}")
-    trainer = None if args.trainer is None else map_of(args.trainer).trainer
+    trainer = trainer_named(args.trainer)
     follower = Follower(path, trainer, args.trl_version)
     if args.once:
         follower.look()
