@@ -15,6 +15,7 @@
 """Records in memory, or a recorded lab run, go in; a `Diagnosis` of them comes out, as `diagnose` makes it of a folder."""
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.engine.rulebook import collect_rules
 from trl_diagnostics.metrics.names import MetricMap
+
+
+builtin_rules = cache(collect_rules)  # reading them takes longer than any test
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class MemoryRun:
 
 def diagnosed(run, rules=None, **fields) -> Diagnosis:
     """What the rules say about a run, without its folder."""
-    rules = collect_rules() if rules is None else rules
+    rules = builtin_rules() if rules is None else rules
     engine = Engine(rules, run.trainer, run.config, MetricMap(run.trainer, run.trl_version))
     findings = tuple(finding for record in run.records() for finding in engine.update(record))
     last_step = run.kept[-1].step if run.kept else 0

@@ -65,13 +65,13 @@ def test_a_hole_breaks_the_line_and_has_a_place():
     assert (made.nonfinite, made.mean) == (3, 1.5)
 
 
-def test_a_spike_of_one_point_in_a_million_stays():
+def test_a_spike_of_one_point_in_many_stays():
     made = Curve()
-    for x in range(1_000_000):
-        made.push(x, 1e6 if x == 777_777 else math.nan if x == 123_456 else x % 7)
+    for x in range(200_000):
+        made.push(x, 1e6 if x == 177_777 else math.nan if x == 123_456 else x % 7)
     points = list(made.points())
     assert len(made.buckets) <= BUCKETS and len(points) <= 2 * BUCKETS
-    assert (777_777, 1e6) in points
+    assert (177_777, 1e6) in points
     assert 123_456 in made.holes()
     assert points == sorted(points)
 
@@ -104,10 +104,10 @@ def test_collect_streams_and_keeps_only_what_is_wanted():
     engine = Engine([], "sft")
     collect(stream(1000), engine, lambda metric, phase: metric == "loss")
     tracemalloc.start()
-    curves = collect(stream(50_000), engine, lambda metric, phase: metric == "loss")
+    curves = collect(stream(20_000), engine, lambda metric, phase: metric == "loss")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert list(curves) == ["loss"] and curves["loss"].count == 50_000
+    assert list(curves) == ["loss"] and curves["loss"].count == 20_000
     assert peak < 500_000
 
 

@@ -155,7 +155,7 @@ def test_silence_is_no_health_without_enough_logs():
     whole = lab_run("healthy__sft__0")
     made = diagnosed(replace(whole, kept=whole.kept[:4]))
     assert re.fullmatch(
-        r"No problem was found in 4 logs, \d+ rules? watched, but most rules need more logs to speak.",
+        r"No problem was found in 4 logs, \d+ rules? watched, \d+ need more logs to speak.",
         story.verdict(made, []),
     )
     assert story.status(made, []) == "Not enough logs"
@@ -348,7 +348,9 @@ def test_plots_are_in_the_folder_and_in_the_page(tmp_path):
 
 def test_at_most_ten_findings_are_drawn_and_the_rest_is_named(tmp_path):
     made = told(*(finding(f"rule{i}", 10 + i) for i in range(13)))
+    start = time.process_time()
     files = write_report(tmp_path, made)
+    assert time.process_time() - start < 5
     assert len(list((tmp_path / "plots").iterdir())) == 11 == len(files) - 2
     for file in files[:2]:
         assert "Not drawn, to keep the report short:" in file.read_text()
@@ -441,7 +443,7 @@ def test_hostile_texts_stay_text_in_markdown(tmp_path):
     assert len([t for t in tokens if t.type == "heading_open"]) == len(re.findall(r"^#+ ", text, re.MULTILINE)) == 8
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.text(alphabet="a `<>![]()*_|\\\"'&{}#\n-:/1.xé"))
 def test_any_text_is_one_harmless_line_of_markdown(text):
     shown = plain(text)
@@ -468,9 +470,3 @@ def test_a_report_without_plots_takes_no_half_second(tmp_path):
     start = time.process_time()
     write_report(tmp_path, made, plots=False)
     assert time.process_time() - start < 0.5
-
-
-def test_a_report_with_plots_takes_no_five_seconds(tmp_path):
-    start = time.process_time()
-    write_report(tmp_path, told(*(finding(f"rule{i}", 10 + i) for i in range(12))))
-    assert time.process_time() - start < 5

@@ -154,8 +154,12 @@ def _watched(diagnosis: "Diagnosis") -> int:
 
 
 def _is_enough(diagnosis: "Diagnosis") -> bool:
-    """Whether most rules that wait for nothing but logs could speak."""
-    return _watched(diagnosis) > Counter(diagnosis.coverage.values())[WARMING_UP]
+    """Whether nearly all rules that wait for nothing but logs could speak."""
+    return _watched(diagnosis) > 3 * _waiting(diagnosis)
+
+
+def _waiting(diagnosis: "Diagnosis") -> int:
+    return Counter(diagnosis.coverage.values())[WARMING_UP]
 
 
 def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
@@ -180,7 +184,7 @@ def _silent(diagnosis: "Diagnosis") -> str:
     if not watching:
         return f"Nothing can be said: {logs} {'is' if diagnosis.records == 1 else 'are'} too few for every rule"
     said = f"No problem was found in {logs}, {_counted(watching, 'rule')} watched"
-    return said if _is_enough(diagnosis) else f"{said}, but most rules need more logs to speak"
+    return said if _is_enough(diagnosis) else f"{said}, {_waiting(diagnosis)} need more logs to speak"
 
 
 def _counted(n: int, noun: str) -> str:
