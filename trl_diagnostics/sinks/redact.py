@@ -65,7 +65,7 @@ PRIVATE_KEY = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 URL_USER = re.compile(
-    r"(?P<before>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!git@|<redacted>@)"
+    r"(?P<before>(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{0,30}://)(?!git@|<redacted>@|\[)"
     r"(?:[^\s/?#@:\"'<>]{0,300}:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]{0,300}|[^\s/?#@:\"'<>]{1,300})@"
 )
 URL_PART = re.compile(
@@ -160,7 +160,7 @@ def redact(value: Any) -> Any:
 def is_secret_name(name: str) -> bool:
     """Whether a field, variable, key or option of this name holds a secret: `hub_token` does, `pad_token` does not."""
     words = [word.lower() for word in WORD.findall(name)]
-    if not words or words[-1] in HARMLESS_LAST:
+    if not words or words[-1] in HARMLESS_LAST or name in ("PWD", "OLDPWD"):  # where a shell is and was
         return False
     if SECRET.search("".join(words)) or words[-1] in LAST_SECRET:
         return True
