@@ -83,8 +83,8 @@ class Result:
 
 def run(args: argparse.Namespace) -> int:
     """Diagnose all runs in some paths."""
-    paths = runs_in([*args.paths, *args.inputs])
     trainer = trainer_named(args.trainer)
+    paths = runs_in([*args.paths, *args.inputs])
     root = Path(commonpath([path.parent for path in paths])) if len(paths) > 1 else paths[0].parent
     results = []
     with _progress() as progress:

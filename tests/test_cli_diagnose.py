@@ -1,0 +1,214 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`diagnose`: one run in full, a tree of runs as a table, JSON, reports and exit codes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, shell
+
+from trl_diagnostics.diagnosis import diagnose
+from trl_diagnostics.sources.logs import open_run
+
+
+ROOT = "nan_weights"
+
+
+def test_a_healthy_run(tmp_path, capsys):
+    folder = run_dir(tmp_path)
+    code, out, err = run(capsys, "diagnose", tmp_path)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "no findings in 200 logs"
+    assert f"Run      {folder} (run directory), 200 logs up to step 200" in lines
+    assert any(line.startswith("Trainer  dpo, TRL ") for line in lines)
+
+
+def test_the_root_cause_comes_first(tmp_path, capsys):
+    run_dir(tmp_path, BROKEN)
+    code, out, _ = run(capsys, "diagnose", tmp_path)
+    made = diagnose(open_run(tmp_path))
+    first = next(finding for finding in made.findings if finding.severity == "critical")
+    assert code == 1
+    assert " critical" in out.splitlines()[0]
+    assert out.splitlines()[1].startswith(f"  1. [CRITICAL] {first.rule}  step {first.first_step}")
+
+
+@pytest.mark.parametrize(
+    ("name", "fail_on", "code"),
+    [(HEALTHY, "low", 0), (BROKEN, "critical", 1), (BROKEN, "high", 1), (BROKEN, "never", 0)],
+)
+def test_exit_code_follows_fail_on(name, fail_on, code, tmp_path, capsys):
+    run_dir(tmp_path, name)
+    assert run(capsys, "diagnose", tmp_path, "--fail-on", fail_on)[0] == code
+
+
+def test_a_finding_below_fail_on_is_no_failure(tmp_path, capsys):
+    records = recorded()[1]
+    for record in records:
+        record.metrics["learning_rate"] = 0.0  # high in DPO
+    run_dir(tmp_path, records=records)
+    assert run(capsys, "diagnose", tmp_path, "--fail-on", "high")[0] == 1
+    assert run(capsys, "diagnose", tmp_path, "--fail-on", "critical")[0] == 0
+
+
+def test_the_spelling_of_the_user(tmp_path, capsys, monkeypatch):
+    run_dir(tmp_path / "my_run")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "diagnose", "--input", "./my_run", "--make-plots")
+    reports = tmp_path / "my_run" / "diagnostics" / "reports"
+    assert (code, err) == (0, "")
+    assert "Report   my_run/diagnostics/reports/run_report.html" in out
+    assert (reports / "run_report.md").is_file() and list((reports / "plots").glob("*.png"))
+
+
+def test_report_without_plots(tmp_path, capsys):
+    run_dir(tmp_path / "a")
+    assert run(capsys, "diagnose", tmp_path / "a", "--report", tmp_path / "r", "--no-plots")[0] == 0
+    assert {file.name for file in (tmp_path / "r").iterdir()} == {"run_report.md", "run_report.html"}
+
+
+def test_report_beside_a_log_file(tmp_path, capsys):
+    file = jsonl(tmp_path / "log.jsonl", recorded()[1])
+    assert run(capsys, "diagnose", file, "--plots")[0] == 0
+    assert (tmp_path / "log_report" / "run_report.html").is_file()
+
+
+def test_reports_of_several_runs_have_folders_of_their_own(tmp_path, capsys):
+    for name in ("a", "b"):
+        run_dir(tmp_path / "runs" / name)
+    assert run(capsys, "diagnose", tmp_path / "runs", "--report", tmp_path / "r", "--no-plots")[0] == 0
+    assert sorted(str(file.relative_to(tmp_path / "r")) for file in tmp_path.glob("r/**/*.md")) == [
+        "a/diagnostics/run_report.md",
+        "b/diagnostics/run_report.md",
+    ]
+
+
+def test_a_tree_of_runs_the_worst_first(tmp_path, capsys):
+    run_dir(tmp_path / "good")
+    run_dir(tmp_path / "bad", BROKEN, ended="exception")
+    jsonl(tmp_path / "short.jsonl", recorded()[1][:3])
+    code, out, err = run(capsys, "diagnose", tmp_path)
+    lines = out.splitlines()
+    assert (code, err) == (1, "")
+    assert lines[0] == "3 runs: 1 critical, 1 too short, 1 healthy"
+    assert lines[2].split() == ["run", "trainer", "logs", "verdict", "first", "finding"]
+    assert [line.split()[0] for line in lines[3:6]] == ["bad/diagnostics", "short.jsonl", "good/diagnostics"]
+    assert lines[3].endswith("; ended: exception") and lines[3].split()[3] == "critical"
+    assert lines[4].split()[2:5] == ["3", "too", "short"]
+    assert " none by " in lines[5]
+    assert lines[-1] == f"One of them in full: trl-diagnostics diagnose {tmp_path}/bad/diagnostics"
+    for line in lines[3:6]:  # aligned
+        assert line.index(line.split()[1]) == lines[2].index("trainer")
+
+
+def test_a_run_given_twice_is_judged_once(tmp_path, capsys):
+    run_dir(tmp_path)
+    code, document = run_json(capsys, "diagnose", tmp_path, tmp_path, tmp_path / "diagnostics")
+    assert (code, len(document["runs"])) == (0, 1)
+
+
+def test_a_file_that_cannot_be_read_among_others(tmp_path, capsys):
+    run_dir(tmp_path / "good")
+    (tmp_path / "bad.json").write_text('{"log_history": [{"loss": 1')
+    code, out, _ = run(capsys, "diagnose", tmp_path / "good", tmp_path / "bad.json")
+    assert code == 2
+    assert out.startswith("2 runs: 1 unreadable, 1 healthy\n")
+    code, document = run_json(capsys, "diagnose", tmp_path / "good", tmp_path / "bad.json")
+    entries = {Path(entry["path"]).name: entry for entry in document["runs"]}
+    assert (code, document["exit_code"]) == (2, 2)
+    assert entries["bad.json"]["verdict"] == "unreadable" and entries["bad.json"]["error"]
+    assert entries["diagnostics"]["verdict"] == "healthy"
+
+
+def test_json_says_what_the_diagnosis_says(tmp_path, capsys):
+    folder = run_dir(tmp_path, BROKEN)
+    code, document = run_json(capsys, "diagnose", tmp_path)
+    made = diagnose(open_run(folder))
+    entry = document["runs"][0]
+    assert (code, document["schema_version"], document["fail_on"]) == (1, 1, "high")
+    assert entry["findings"] == json.loads(json.dumps([finding.to_json() for finding in made.findings]))
+    assert entry["coverage"] == made.coverage
+    assert (entry["records"], entry["last_step"], entry["verdict"]) == (40, 40, "critical")
+    assert entry["root"] in {finding.rule for finding in made.findings if finding.severity == "critical"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            [],
+            "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out",
+        ),
+        (["nowhere"], "nowhere: no such file or folder"),
+        (
+            ["empty"],
+            "empty: no run in it: no run directory, no trainer_state.json, no log in a format that can be read",
+        ),
+        (["empty", "--trainer", "dop"], "--trainer: no trainer 'dop'; did you mean 'dpo'?"),
+    ],
+)
+def test_usage(arguments, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert run(capsys, "diagnose", *arguments) == (2, "", said + "\n")
+
+
+def test_a_single_log_that_cannot_be_read(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text('{"log_history": [{"loss": 1')
+    code, out, err = run(capsys, "diagnose", tmp_path / "bad.json")
+    assert (code, out) == (2, "") and err.startswith(f"{tmp_path}/bad.json: ")
+
+
+def test_trainer_and_release_can_be_given(tmp_path, capsys):
+    file = jsonl(tmp_path / "log.jsonl", recorded()[1])
+    _, document = run_json(capsys, "diagnose", file, "--trainer", "KTOTrainer", "--trl-version", "0.24.0")
+    assert (document["runs"][0]["trainer"], document["runs"][0]["trl_version"]) == ("kto", "0.24.0")
+    assert document["runs"][0]["confidence"] == 1.0
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "200"])
+def test_lines_are_as_wide_as_the_terminal(columns, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", columns)
+    run_dir(tmp_path / "a_folder_with_a_name" / "x", BROKEN)
+    run_dir(tmp_path / "a_folder_with_a_name" / "y")
+    for arguments in (["."], ["a_folder_with_a_name/x"]):
+        code, out, _ = run(capsys, "diagnose", *arguments)
+        assert code == 1 and "\x1b" not in out
+        assert max(len(line) for line in out.splitlines() if not line.startswith("One of them")) <= int(columns)
+
+
+def test_in_a_pipe_no_path_is_cut(tmp_path):
+    folders = [tmp_path / ("long_name_" * 12) / name for name in "ab"]
+    for folder in (*folders, tmp_path / "c"):
+        run_dir(folder)
+    done = shell("diagnose", tmp_path, COLUMNS="")
+    assert all(f"{folder.relative_to(tmp_path)}/diagnostics  dpo" in done.stdout for folder in folders)
+
+
+def test_in_full_no_path_is_broken(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    folder = run_dir(tmp_path / ("long_name_" * 12))
+    assert str(folder) in run(capsys, "diagnose", folder)[1]
+
+
+def test_a_name_that_is_markup_stays_text(tmp_path, capsys):
+    run_dir(tmp_path / "[red]x[/red]")
+    run_dir(tmp_path / "b")
+    code, out, _ = run(capsys, "diagnose", tmp_path)
+    assert code == 0 and "[red]x[/red]/diagnostics" in out
+    assert "[red]x[/red]" in run(capsys, "diagnose", tmp_path / "[red]x[/red]")[1]
