@@ -23,10 +23,10 @@ from .rows import Log, loads, to_rows
 
 COLOUR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 # A printed dictionary without others inside; a bar of tqdm without a description, `3%|▎         | 10/300 [00:01<`.
-SHOWN = re.compile(r"(?P<logs>\{[^{}]*\})|(?:^|[\r\n])\s*\d+%\|[^|]*\|\s*(?P<at>\d{1,12})/(?P<total>\d{1,12}) \[")
+SHOWN = re.compile(r"(?P<logs>\{[^{}]*\})|(?:^|[\r\n])[ \t]*\d+%\|[^|]*\|\s*(?P<at>\d{1,12})/(?P<total>\d{1,12}) \[")
 PAIR = re.compile(
     r"""\s*(?P<quote>['"])(?P<key>[^'"]+)(?P=quote)\s*:\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
-    r"""[\w.]+\((?P<inside>[^,()\s]*)[^()]*\)|(?P<list>\[[^\[\]]*\])|(?P<plain>[^,\s'"()\[\]]+))\s*(?:,|\}|$)"""
+    r"""[\w.]+\((?P<inside>[^,()\s]*)[^()]*\)|(?P<list>\[[^\[\]]*\])|(?P<plain>[^,\s'"()\[\]{}]+))\s*(?:,|\}|$)"""
 )
 OF_TRAINING = {"loss", "epoch", "train/loss", "train/epoch"}  # every printed log has one; other dictionaries rarely do
 
@@ -79,20 +79,20 @@ def read_console(texts: Callable[[], Iterator[str]], name: str) -> Log:
         name (`str`):
             Name of the file, for notes.
     """
-    steps, total = _steps(events(texts()))
+    steps, total, how = _steps(events(texts()))
     log = Log("console log", lambda: to_rows(_with_steps(events(texts()), steps)))
     if total:
         log.config["max_steps"] = total
-    elif steps is None:
-        log.notes[f"{name}: no steps in it, so the logs are counted"] = None
+    if how:
+        log.notes[f"{name}: {how}"] = None
     return log
 
 
-def _steps(found: Iterator[dict[str, Any] | tuple[int, int]]) -> tuple[list[int] | None, int]:
+def _steps(found: Iterator[dict[str, Any] | tuple[int, int]]) -> tuple[list[int] | None, int, str]:
     """
-    Step of each log of training, and the length of the run, from the bar. The bar is drawn again after each log with
-    the step it has then; where text and bars went different ways before they met in one file, the steps are spread
-    evenly.
+    Step of each log of training (`None` where the logs say it), the length of the run, and a note. The bar is drawn
+    again after each log with the step it has then; where text and bars went different ways before they met in one file,
+    the steps are spread evenly.
     """
     total = last = logs = 0
     after: list[int] = []  # the bar's step that follows each log
@@ -105,17 +105,19 @@ def _steps(found: Iterator[dict[str, Any] | tuple[int, int]]) -> tuple[list[int]
         elif not total or one[1] == total:  # the first bar is that of training, others are of evaluation
             last, total = max(last, one[0]), one[1]
             after += [one[0]] * (logs - len(after))
-    after += [total if finished else last] * (logs - len(after))
-    if stated or not total or not logs:
-        return None, total
+    end = total if finished else last
+    after += [end] * (logs - len(after))
+    if stated:
+        return None, total, ""
     if all(step < later for step, later in zip([0, *after], after, strict=False)):
-        return after, total
-    apart = max(1, (total if finished else last) // logs)
-    return [(i + 1) * apart for i in range(logs)], total
+        return after, total, ""
+    apart = max(1, end // logs)
+    how = "steps told from the progress bar, evenly" if end else "no steps in it, so the logs are counted"
+    return [(i + 1) * apart for i in range(logs)], total, how
 
 
 def _is_train(logs: dict[str, Any]) -> bool:
-    return "loss" in logs or "train/loss" in logs
+    return "train_runtime" not in logs and not any(key.startswith(("eval_", "eval/")) for key in logs)
 
 
 def _with_steps(

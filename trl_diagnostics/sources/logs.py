@@ -90,9 +90,11 @@ class Run:
         Where the file has no time, a second per step is as good as any.
         """
         metric_map = MetricMap(self.trainer, self.trl_version)
-        for step, time, raw, phase in self.log.rows():
-            metrics = metric_map.record(raw)
-            yield Record(step, float(step) if time is None else time, phase or metric_map.phase(metrics), metrics)
+        for step, time, metrics, phase in self.log.rows():
+            if phase is None:  # otherwise it is a record as we write it, with canonical names
+                metrics = metric_map.record(metrics)
+                phase = metric_map.phase(metrics)
+            yield Record(step, float(step) if time is None else time, phase, metrics)
 
 
 def open_run(path: str | Path, trainer: str | None = None, trl_version: str | None = None) -> Run:
