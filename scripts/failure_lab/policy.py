@@ -129,7 +129,12 @@ RECIPES = [
             "steps": 60,
         },
         {"cause": "learning_rate ten times too high", "overrides": {"learning_rate": 3e-3}},
-        {"variant": "lr_100x", "cause": "learning_rate 100 times too high", "overrides": {"learning_rate": 3e-2}},
+        {
+            "variant": "lr_100x",
+            "cause": "learning_rate 100 times too high",
+            "overrides": {"learning_rate": 3e-2},
+            "expected": ("ppo_update_too_large", "lr_far_too_high"),
+        },
         {
             "variant": "kl_coef_zero",
             "cause": "kl_coef 0 and a high learning rate",
