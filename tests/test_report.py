@@ -308,7 +308,8 @@ def test_the_markdown_keeps_its_shape(tmp_path):
 def test_the_html_has_all_sections(tmp_path):
     made = told(finding(severity="critical"), finding("kl", 12, cascade_of="r"), checkpoints=(checkpoint(),))
     advice = advise(judge_checkpoints(made.checkpoints))
-    _, html = pages(replace(made, advice=advice), tmp_path)
+    text, html = pages(replace(made, advice=advice), tmp_path)
+    assert "\nTo go on training: checkpoint-20. " in text and "\nTo ship: checkpoint-20. " in text
     page = Page(html)
     assert ("details", {"class": "cascade"}) in page.tags
     for text in ("Root cause", "1 finding that follows from it", "To ship:", "Active: 1", "Blind: a metric they need"):

@@ -92,7 +92,7 @@ def finding_figure(
     first = episodes[0]
     usual = band(curve, first.first_step, window)
     if usual:
-        axes.axhspan(usual[0], usual[1], color=BAND, alpha=0.35, lw=0, label=f"baseline, first {usual[2]} logs")
+        axes.axhspan(usual[0], usual[1], color=BAND, alpha=0.35, lw=1.5, label=f"baseline, first {usual[2]} logs")
     for i, (finding, end) in enumerate(zip(episodes, ends, strict=True)):
         label = None if i else "episode" if len(episodes) == 1 else f"{len(episodes)} episodes"
         axes.axvspan(finding.first_step, end, color=ALARM, alpha=0.12, lw=0, label=label)
