@@ -46,7 +46,7 @@ class Follower:
         self.path, self.trainer, self.trl_version = path, trainer, trl_version
         self.waiting_for = ""  # why nothing can be read yet
         self.run: Run | None = None
-        self._signature: tuple = ()
+        self._signature: tuple | None = None
         self._begin(None)
 
     def _begin(self, run: Run | None) -> None:
@@ -114,7 +114,7 @@ class Follower:
         """When the last log came, in Unix seconds: by its own word, or when a file was written."""
         if self.last is not None and self.last.time > UNIX:
             return self.last.time
-        return max((entry[2] / 1e9 for entry in self._signature if len(entry) == 3), default=0.0)
+        return max((entry[2] / 1e9 for entry in self._signature or () if len(entry) == 3), default=0.0)
 
     def steps_per_second(self) -> float | None:
         """Speed over the last logs, waiting included; `None` where it is not known."""

@@ -118,7 +118,8 @@ def _has_ended(follower: Follower) -> bool:
 def view(follower: Follower, hint: str = "") -> RenderableType:
     """Everything on one screen: where the run is, its metrics, what is wrong with it, and how this view ends."""
     if follower.run is None:
-        return colored(wrapped(f"{follower.path}: waiting for the first log. {follower.waiting_for}", "", "  "))
+        doing = f"waiting for the first log. {follower.waiting_for}" if follower.waiting_for else "reading ..."
+        return colored(wrapped(f"{follower.path}: {doing}", "", "  "))
     parts = [colored(line) for line in _head(follower)]
     metrics = _metrics(follower)
     parts += [Text(), table(["metric", "last", "", "lowest", "highest"], metrics, ["last", "lowest", "highest"])]
