@@ -75,6 +75,11 @@ class Point:
     tags: set = field(default_factory=lambda: {"b", "a"})
 
 
+@dataclass(slots=True)
+class Slots:
+    x: int = 1
+
+
 class Broken:
     def __repr__(self):
         raise RuntimeError
@@ -96,6 +101,7 @@ Pair = namedtuple("Pair", "a b")
         (IntervalStrategy.STEPS, "steps"),
         (Point(), {"x": "NaN", "tags": ["a", "b"]}),
         (Point, f"{__name__}.Point"),
+        (Slots(), {"x": 1}),
         (Pair(1, {2}), [1, [2]]),
         (Path("a") / "b", "a/b"),
         (torch.bfloat16, "torch.bfloat16"),

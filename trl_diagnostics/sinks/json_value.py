@@ -77,7 +77,7 @@ def _contents(value: Any, depth: int) -> Any:
         return sorted((json_value(one, depth) for one in value), key=json.dumps)
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     # The quantization configs of transformers keep what they were given beside their fields.
-    return _contents(fields | vars(value), depth)
+    return _contents(fields | getattr(value, "__dict__", {}), depth)  # with slots there is nothing else
 
 
 def _text(value: Any) -> str:
