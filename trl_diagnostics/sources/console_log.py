@@ -26,7 +26,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 SHOWN = re.compile(r"(?P<logs>\{[^{}]*\})|(?:^|[\r\n])[ \t]*\d+%\|[^|]*\|\s*(?P<at>\d{1,12})/(?P<total>\d{1,12}) \[")
 PAIR = re.compile(
     r"""\s*(?P<quote>['"])(?P<key>[^'"]+)(?P=quote)\s*:\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)"|"""
-    r"""[\w.]+\((?P<inside>[^,()\s]*)[^()]*\)|(?P<list>\[[^\[\]]*\])|(?P<plain>[^,\s'"()\[\]{}]+))\s*(?:,|\}|$)"""
+    r"""[\w.]+\((?P<inside>[^,()\s]*)[^()]*\)|(?P<list>\[[^\[\]]*\])|(?P<plain>[^,\s'"()\[\]{}]+))\s*[,}]"""
 )
 OF_TRAINING = {"loss", "epoch", "train/loss", "train/epoch"}  # every printed log has one; other dictionaries rarely do
 

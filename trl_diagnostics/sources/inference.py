@@ -56,6 +56,7 @@ RARE = 0.5
 # How likely a log holds a name: one that the trainer always logs, one that it logs with its default options, one that
 # it logs with others, one that it does not log.
 ALWAYS, USUALLY, RARELY, NEVER = 0.95, 0.8, 0.25, 0.02
+OF_A_USER = 0.05  # a name that no trainer of TRL has
 UNKNOWN_HAS = 0.1  # a trainer that is not TRL's logs anything
 # Trainers without a reference model: what they call a reward is beta times the log-probability, to the last digit. In
 # recorded runs of CPO the two differ by less than 1e-6 of it, and no other trainer's are in any proportion.
@@ -115,11 +116,15 @@ class Period:
     options: frozenset[str]
     last: str | None = field(default=None, compare=False)
 
+    def has(self, name: str) -> bool:
+        """Whether the trainer logs a name, with some options at least."""
+        return name in self.keys or any(pattern.fullmatch(name) for pattern in self.patterns)
+
     def chance(self, name: str) -> float:
         """How likely a log holds a name."""
         if name in self.keys:
             return max(self.chances[key] for key in self.keys[name])
-        return USUALLY if any(pattern.fullmatch(name) for pattern in self.patterns) else NEVER
+        return USUALLY if self.has(name) else NEVER if name in _known_names() else OF_A_USER
 
     def absent(self, own: set[str]) -> Iterable[float]:
         """How likely the keys were that did not come: those of one option together, of one that is off not at all."""
@@ -250,11 +255,11 @@ def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False, fr
     options = options if len(options) > 5 else frozenset()  # a few may be anything's, a full list is one trainer's
     best = {trainer: _best(trainer, own, options, partial) for trainer in known_trainers()}
     scores = {trainer: score + _prior(trainer) + _fits(trainer, free) for trainer, (score, _) in best.items()}
-    scores["unknown"] = _prior("unknown") + len(own | options) * math.log(UNKNOWN_HAS)
+    scores["unknown"] = _prior("unknown") + len(own) * math.log(UNKNOWN_HAS) + len(options) * math.log(NEVER)
     trainer = max(scores, key=scores.__getitem__)
     top = scores[trainer]
     confidence = round(min(0.99, 1 / sum(math.exp(score - top) for score in scores.values())), 2)
-    known = any(period.chance(name) > NEVER for _, period in best.values() for name in own)
+    known = any(period.has(name) for _, period in best.values() for name in own)
     if not known and _everywhere().isdisjoint(map(_plain, keys)):
         return Guess("unknown", "nothing in it is a name that a trainer of TRL logs", 0.0)
     if trainer == "unknown":
@@ -265,6 +270,13 @@ def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False, fr
 
 def _prior(trainer: str) -> float:
     return math.log(PRIOR.get(trainer, RARE))
+
+
+@cache
+def _known_names() -> frozenset[str]:
+    """Names of all trainers in all releases, those with something in them that the user chose left out."""
+    entries = (entry for trainer in known_trainers() for entry in load_map(trainer)["keys"])
+    return frozenset(_plain(name) for entry in entries for name in (entry["key"], entry["canonical"]))
 
 
 def _best(trainer: str, own: set[str], options: frozenset[str], partial: bool) -> tuple[float, Period]:
@@ -284,7 +296,7 @@ def _likelihood(period: Period, own: set[str], options: frozenset[str], partial:
 
 
 def _how(trainer: str, own: set[str], options: frozenset[str], period: Period) -> str:
-    fitting = sorted(name for name in own if period.chance(name) > NEVER)
+    fitting = sorted(name for name in own if period.has(name))
     more = f" and {len(fitting) - SHOWN} more" if len(fitting) > SHOWN else ""
     if options:
         return f"its training arguments are those of {class_name(trainer)}"

@@ -15,6 +15,7 @@
 """A path goes in; the finished run that it holds, in whatever format, comes out as a `Run`: records and what they are."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -38,6 +39,7 @@ from .wandb_run import is_wandb_run, read_wandb
 SAMPLE = 2000  # rows from which the trainer and the distance of the logs are told
 FEW = 200  # rows whose numbers are compared
 HEAD = 2**16  # characters by which a format is recognised
+JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{]')
 LISTED = 5  # runs that an error names
 
 
@@ -139,8 +141,8 @@ def open_run(path: str | Path, trainer: str | None = None, trl_version: str | No
         names = {key for row in sample for key in row.metrics}
         guess = infer(names, log.config, log.partial, reference_free(row.metrics for row in sample[:FEW]))
     version = trl_version or log.trl_version or guess.trl_version
-    config = dict(log.config) if "logging_steps" in log.metadata.get("diagnostics", {}).get("config", {}) else None
-    config = config or _completed(log, sample)
+    # what the run itself wrote is already in optimizer steps, and the rules saw just this
+    config = log.config if log.metadata and "logging_steps" in log.config else _completed(log, sample)
     return Run(path, log.kind, guess.trainer, guess.how, guess.confidence, version, config, log.metadata, log)
 
 
@@ -292,8 +294,13 @@ def _read_text(path: Path, head: str) -> Log:
     first, _, more = head.partition("\n")
     if path.suffix in (".jsonl", ".ndjson") or (more.lstrip().startswith("{") and _is_object(first)):
         return read_jsonl(path)
-    if path.suffix == ".json" or head.startswith(("{", "[{", "[\n")):
+    if path.suffix == ".json":
         return read_json(path)
+    if JSON_START.match(head):
+        try:
+            return read_json(path)
+        except DiagnosticsError:  # the first line of something that was printed
+            pass
     return read_console(lambda: lines(path), path.name)
 
 

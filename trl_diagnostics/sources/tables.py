@@ -18,9 +18,10 @@ import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from html.parser import HTMLParser
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -65,8 +66,13 @@ def read_jsonl(path: Path) -> Log:
         path (`Path`):
             The file. It is read line by line, and lines that are no JSON object are counted in the notes.
     """
-    log = Log("JSONL", lambda: _lined(objects(path, log.notes)), last_step=lambda: _last(_lined(_parsed(tail(path)))))
-    return log
+    notes: dict[str, None] = {}
+    return Log(
+        "JSONL",
+        lambda: _lined(objects(path, notes), path, notes),
+        notes=notes,
+        last_step=lambda: max((row.step for row in _lined(_parsed(tail(path)), path, {})), default=0),
+    )
 
 
 def objects(path: Path, notes: dict[str, None]) -> Iterator[dict[str, Any]]:
@@ -100,22 +106,27 @@ def _parsed(texts: Iterator[str]) -> Iterator[dict[str, Any]]:
     return (data for data in map(_object, texts) if data is not None)
 
 
-def _lined(found: Iterator[dict[str, Any]]) -> Iterator[Row]:
+def _lined(found: Iterator[dict[str, Any]], path: Path, notes: dict[str, None]) -> Iterator[Row]:
     """Rows of JSON objects; those of a `Record` keep its phase."""
-    first = next(found, None)
-    if first is None:
-        return iter(())
-    together = _again(first, found)
+    first = next(found, {})
+    together = chain([first], found)
     if isinstance(first.get("metrics"), dict) and "phase" in first:
-        return (row for row in map(_record, together) if row)
+        return _records(together, path, notes)
     return to_rows(
         {**data, **data.pop("metrics")} if isinstance(data.get("metrics"), dict) else data for data in together
     )
 
 
-def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
+def _records(found: Iterable[dict[str, Any]], path: Path, notes: dict[str, None]) -> Iterator[Row]:
+    damaged = 0
+    for row in map(_record, found):
+        if row is None:
+            damaged += 1
+        else:
+            yield row
+    if damaged:
+        are = "is damaged, it is" if damaged == 1 else "are damaged, they are"
+        notes[f"{path.name}: {_count(damaged, 'record')} {are} left out"] = None
 
 
 def _record(data: dict[str, Any]) -> Row | None:
@@ -131,10 +142,6 @@ def _exact(value: Any) -> float | None:
     return value if value is None else NON_FINITE[value] if isinstance(value, str) else float(value)
 
 
-def _last(rows: Iterator[Row]) -> int:
-    return max((row.step for row in rows), default=0)
-
-
 def read_csv(path: Path) -> Log:
     """
     A file of columns, separated by comma, semicolon or tab.
@@ -147,7 +154,10 @@ def read_csv(path: Path) -> Log:
     separator = max(",;\t", key=header.count)
     names = next(csv.reader([header], delimiter=separator), [])
     log = Log(
-        "CSV", lambda: read(lines(path)), partial=is_partial(names), last_step=lambda: _last(read(_with(header, path)))
+        "CSV",
+        lambda: read(lines(path)),
+        partial=is_partial(names),
+        last_step=lambda: max((row.step for row in read(_with(header, path))), default=0),
     )
     columns = _columns(names, path, log.notes)
 
@@ -232,7 +242,7 @@ def load_json(path: Path) -> Any:
     try:
         return loads(text)
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) - 1
+        cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
         problem = f"cut off in line {error.lineno}" if cut else f"no JSON in line {error.lineno}: {error.msg}"
         raise DiagnosticsError(f"{path}: {problem}") from None
     except ValueError as error:  # nested too deeply, or a number of thousands of digits
