@@ -32,13 +32,16 @@ from .metadata import about_diagnostics, config_of, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .options import check_choice, check_flag, check_function, check_path, check_seconds
-from .run_record import OPEN, RunRecord
+from .run_record import OPEN, RunRecord, fail_together
 from .sinks import console
 from .sinks.exits import Sigterm
 from .sinks.postmortem import CAUGHT
+from .sinks.redact import redact
 from .sinks.run_dir import RunDir
+from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
-from .stop import STOP_SEVERITIES, Stop, any_rank
+from .sources.trainer_log import phase_of
+from .stop import STOP_SEVERITIES, Stop
 
 
 MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
@@ -70,6 +73,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             Names or globs of rules to mute, for example `["kto_*"]`.
         on_finding (`Callable[[Finding], None]`, *optional*):
             Called on the main process with each finding as it starts and resolves.
+        fail_on_resume_mismatch (`bool`, *optional*, defaults to `False`):
+            Whether a resume with other arguments, data, model, tokenizer or number of processes than before, or from an
+            incomplete checkpoint, raises before the first step. Harmless differences do not count. Without it they are
+            findings only.
         hang_timeout (`float`, *optional*, defaults to `300.0`):
             Seconds without a step, batch of an evaluation or finished save from which on a training may be said to hang.
             It also has to be 5 times the longest that the same thing took lately, and 3 times this number for what has
@@ -80,7 +87,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             ask each other after each step.
 
     Raises:
-        [`DiagnosticsError`]: if an argument, alert or rule file is wrong; at construction, with its place.
+        [`DiagnosticsError`]: if an argument, alert or rule file is wrong; at construction, with its place. With
+            `fail_on_resume_mismatch`, when training begins, with what differs.
 
     Example:
 
@@ -104,6 +112,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         custom_heuristics_dir: str | Path | None = None,
         disable: Sequence[str] | None = None,
         on_finding: Callable[[Finding], None] | None = None,
+        fail_on_resume_mismatch: bool = False,
         hang_timeout: float = 300.0,
         checkpoint_on_sigterm: bool = False,
     ):
@@ -111,6 +120,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         check_path("custom_heuristics_dir", custom_heuristics_dir)
         check_flag("stop_on_critical", stop_on_critical)
         check_flag("enable_live_warnings", enable_live_warnings)
+        check_flag("fail_on_resume_mismatch", fail_on_resume_mismatch)
         check_flag("checkpoint_on_sigterm", checkpoint_on_sigterm)
         check_choice("stop_severity", stop_severity, STOP_SEVERITIES)
         check_function("on_finding", on_finding, "one finding")
@@ -119,10 +129,11 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.stop_on_critical = stop_on_critical
         self.stop_severity = Severity[stop_severity.upper()]
         self.enable_live_warnings = enable_live_warnings
-        self.custom_alerts = () if custom_alerts is None else custom_alerts
+        self.custom_alerts = () if custom_alerts is None else redact(custom_alerts)  # it is in every finding
         self.disable = () if disable is None else disable
         self.custom_heuristics_dir = custom_heuristics_dir
         self.on_finding = on_finding
+        self.fail_on_resume_mismatch = fail_on_resume_mismatch
         self.hang_timeout = hang_timeout
         self.checkpoint_on_sigterm = checkpoint_on_sigterm
         self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
@@ -138,6 +149,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.run: RunRecord | None = None  # while training, on the main process
         self.sigterm: Sigterm | None = None  # while training
         self.stop = self._new_stop()
+        self.continuity = Continuity()
         self.resumed = False  # with the state of a checkpoint
 
     def state(self) -> dict[str, Any]:
@@ -158,6 +170,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "custom_alerts": list(self.custom_alerts),
             "custom_heuristics_dir": None if folder is None else str(folder),
             "disable": list(self.disable),
+            "fail_on_resume_mismatch": self.fail_on_resume_mismatch,
             "hang_timeout": self.hang_timeout,
             "checkpoint_on_sigterm": self.checkpoint_on_sigterm,
         }
@@ -172,43 +185,59 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "episodes": dict(self.episodes),
             "logged": {phase: list(steps) for phase, steps in self.stop.logged.items()},
             "lines": dict(self.files.lines),
+            "resumes": self.files.resumes,
+            "continuity": self.continuity.state_dict(),
         }
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.findings, self.episodes, self.broken, self.engine = [], Counter(), {}, None
-        self.stop = self._new_stop()
+        self.stop, self.continuity, mismatch = self._new_stop(), Continuity(), None
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self.run = self.sigterm = None
-        self._guard("start", self._begin, args, state, kwargs)
+        self._guard("start", self._begin, args, state)
+        if self.run is not None:
+            mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
+        if self.fail_on_resume_mismatch and state.global_step > 0:
+            fail_together(mismatch, args)
 
-    def _begin(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> None:
+    def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         classes = [cls.__name__ for cls in type(args).__mro__]
         self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version())
         self.files = RunDir(Path(args.output_dir) / "diagnostics" if self.run_dir is None else self.run_dir)
         self.engine = Engine(self.rules, self.metric_map.trainer, config_of(args, state), self.metric_map)
         memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
         self.resumed = memory is not None
+        if state.global_step > 0:
+            self.continuity.resume(state.global_step)
         if state.is_world_process_zero:
             console.set_up_logger()
-            self._guard("run directory", self._begin_record, args, state, memory and memory["lines"])
+            self._guard("run directory", self._begin_record, args, state, memory)
             self._greet(args, state)
-            self._guard("provenance", self._write_start, args, parts)
         elif self.checkpoint_on_sigterm:
             self.sigterm = Sigterm(lambda frame: None, postpone=True)
             self.sigterm.install()
 
-    def _begin_record(self, args: TrainingArguments, state: TrainerState, lines: dict[str, int] | None) -> None:
-        seen = {"engine": self.engine, "findings": self.findings, "broken": self.broken, "guard": self._guard}
+    def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
+        seen = {
+            "engine": self.engine,
+            "rules": self.rules,
+            "findings": self.findings,
+            "broken": self.broken,
+            "guard": self._guard,
+        }
         options = {"hang_timeout": self.hang_timeout, "postpone": self.checkpoint_on_sigterm}
         record = RunRecord(self.files, args, state, **seen, **options)
-        record.begin(lines)
+        record.begin(memory)
         self.run, self.sigterm = record, record.sigterm
 
-    def _write_start(self, args: TrainingArguments, parts: dict[str, Any]) -> None:
-        if self.run is not None:
-            own = about_diagnostics(self.engine.config, self.custom_alerts, self.custom_heuristics_dir, self.disable)
-            self.run.write_start(self.metric_map.trainer, own, parts)
+    def _write_start(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> str | None:
+        """Write what is known of the run, and judge whether it is the one that was saved; what differs, in words."""
+        own = about_diagnostics(self.engine.config, self.custom_alerts, self.custom_heuristics_dir, self.disable)
+        record, mismatch = self.run.write_start(self.metric_map.trainer, own, parts)
+        if record is not None:
+            self._take(record, args, state)
+        return mismatch
 
     def _greet(self, args: TrainingArguments, state: TrainerState) -> None:
         coverage = self.engine.coverage()
@@ -226,12 +255,14 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         """Take over what the checkpoint remembers; the Trainer itself only does so on request."""
         stored = state.stateful_callbacks[type(self).__name__]
         # With several callbacks of this class the Trainer keeps a list and adds to it at each checkpoint.
-        found = [one for one in _listed(stored) if one["attributes"]["saved"]]
+        found = [one for one in (stored if isinstance(stored, list) else [stored]) if one["attributes"]["saved"]]
         mine = [one for one in found if one["args"] == self._arguments()] or found
         if not mine:
             return None
         memory = mine[-1]["attributes"]["saved"]
         self.engine.load_state_dict(memory["engine"])
+        if "continuity" in memory:  # a checkpoint of an earlier release has none
+            self.continuity.load_state_dict(memory["continuity"])
         self.episodes = Counter(memory["episodes"])
         for phase, steps in memory["logged"].items():
             self.stop.logged[phase].extend(steps)
@@ -250,20 +281,28 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         record = self._guard("metric names", self._record, state.global_step, logs, kwargs.get("model"))
         if record is None:
             return
+        self._take(record, args, state)
+        if (continued := self._guard("continuity", self.continuity.update, record)) is not None:
+            self._take(continued, args, state)
+        if self.resumed and record.phase == "train":
+            self._guard(
+                "stop", self.stop.consider_open, self.engine, self.findings, state.global_step, args.output_dir
+            )
+        if self.stop.because and args.world_size == 1:
+            control.should_training_stop = True
+
+    def _take(self, record: Record, args: TrainingArguments, state: TrainerState) -> None:
+        """Write a record down and judge it."""
         self._guard("run directory", self.files.write_record, record)
         if self.run is not None:
             self.run.records.append(record)
         self.stop.log(record)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, record.phase, args, state)
-        if self.resumed and self.stop_on_critical and self.stop.because is None and record.phase == "train":
-            self._guard("stop", self._stop_for_open_episodes, args, state)
-        if self.stop.because and args.world_size == 1:
-            control.should_training_stop = True
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
-        phase = _phase(metrics, self.metric_map.logs_loss)
+        phase = phase_of(metrics, self.metric_map.logs_loss)
         if phase in ("train", "eval") and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
@@ -284,24 +323,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _new_stop(self) -> Stop:
         return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self._guard)
 
-    def _stop_for_open_episodes(self, args: TrainingArguments, state: TrainerState) -> None:
-        holding = self.engine.open_episodes(holding=True)
-        self.stop.consider_open(self.findings, holding, state.global_step, args.output_dir)
-
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if args.world_size > 1:
             control.should_training_stop |= self.stop.on_any_rank(args, state)
-        if self.checkpoint_on_sigterm and self._has_to_end(args):
+        if self.checkpoint_on_sigterm and self.stop.on_sigterm(args, self.sigterm):
             control.should_save = control.should_training_stop = True
         self._beat("save" if control.should_save else "evaluate" if control.should_evaluate else "data")
-
-    def _has_to_end(self, args: TrainingArguments) -> bool:
-        received = self.sigterm is not None and self.sigterm.received
-        if args.world_size > 1:  # they save together, so they agree on the step
-            received = bool(self._guard("checkpoint on SIGTERM", any_rank, received, args.device))
-        if received and self.sigterm is not None:
-            self.sigterm.received = True
-        return received
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.stop.epoch_began = True
@@ -310,8 +337,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._beat("step")
 
-    def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self._beat("step")
+    on_substep_end = on_step_begin
 
     def on_prediction_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._beat("evaluate")
@@ -342,11 +368,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         # With restore_callback_states_from_checkpoint the training has a copy of this callback.
         for record in OPEN[:]:
             record.close(None, CAUGHT, error)
+            record.tell()
 
     def _end(self) -> None:
-        coverage = self.engine.coverage()
-        self._guard("run directory", self.files.write_coverage, coverage)
-        said = console.summary(self.findings, coverage, self.engine.records, self.broken, self.episodes)
+        said = console.summary(self.findings, self.engine.coverage(), self.engine.records, self.broken, self.episodes)
         console.logger.info(said)
         self.files.close()
 
@@ -363,20 +388,6 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self.broken[part] = f"{type(error).__name__}: {error}"
             console.logger.exception("TRL diagnostics: %s switched off after an error; training goes on", part)
             return None
-
-
-def _listed(value: Any) -> list:
-    return value if isinstance(value, list) else [value]
-
-
-def _phase(metrics: dict[str, Any], logs_loss: bool) -> str:
-    if "loss" in metrics:
-        return "train"
-    if "train_loss" in metrics:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
-        return "summary"
-    if any(name.startswith("eval_") for name in metrics):
-        return "eval"
-    return "probe" if logs_loss else "train"  # what the user logs beside the trainer, or a trainer without `loss`
 
 
 def _show(finding: Finding, last: bool) -> None:

@@ -22,6 +22,9 @@ from typing import Any
 from transformers import TrainerState, TrainingArguments
 
 from . import __version__
+from .sinks.json_value import json_value
+from .sinks.provenance import collect
+from .sinks.redact import redact
 
 
 def trl_version() -> str | None:
@@ -47,10 +50,18 @@ def about_diagnostics(
     config: dict[str, Any], custom_alerts: Sequence[str], rules: str | Path | None, disable: Sequence[str]
 ) -> dict[str, Any]:
     """With what the rules judge a run, so that its records can be judged again in the same way."""
-    return {
+    about = {
         "version": __version__,
         "config": config,
-        "custom_alerts": list(custom_alerts),
-        "custom_heuristics_dir": None if rules is None else str(Path(rules).resolve()),
-        "disable": list(disable),
+        "custom_alerts": custom_alerts,
+        "custom_heuristics_dir": None if rules is None else Path(rules).resolve(),
+        "disable": disable,
     }
+    return redact(json_value(about))
+
+
+def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]:
+    """Where a run comes from; `parts` is what the Trainer hands to its callbacks."""
+    loaders = [parts.get(f"{name}_dataloader") for name in ("train", "eval")]
+    datasets = [None if loader is None else loader.dataset for loader in loaders]
+    return collect(args, parts.get("model"), parts.get("processing_class"), *datasets)

@@ -23,24 +23,41 @@ from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from .engine.engine import Engine
-from .engine.finding import Finding, Record
-from .metadata import trl_version
+from .engine.finding import DiagnosticsError, Finding, Record
+from .engine.rule import Rule
+from .metadata import provenance, trl_version
 from .sinks import console
 from .sinks.exits import Exits, Sigterm, reason_of
-from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, final_metrics, infer, postmortem
+from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, command_line, final_metrics, infer, postmortem
 from .sinks.redact import redact_text
-from .sinks.run_dir import CRASH_LOG, FINAL, HANG_LOG, HEARTBEAT, POSTMORTEM, START, RunDir, write_json
+from .sinks.run_dir import (
+    CRASH_LOG,
+    FINAL,
+    HANG_LOG,
+    HEARTBEAT,
+    METRICS,
+    POSTMORTEM,
+    REPORTS,
+    START,
+    RunDir,
+    last_metadata,
+    write_json,
+)
 from .sinks.watchdog import DOING, Watchdog
+from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints
+from .sources.resume import HARMLESS, Difference, differences, resume_record
+from .stop import any_rank
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
+MOST_WORDS = 2000  # characters of what an exception says; the traceback has all
 MOST_HANGS = 20  # kept with their stacks; hang.log has all
 
 SIGTERM = "SIGTERM asked the process to end: preemption or the time limit of a cluster, or kill."
@@ -57,7 +74,7 @@ class RunRecord:
             The run directory.
         args (`TrainingArguments`), state (`TrainerState`):
             Of the training.
-        engine ([`Engine`]):
+        engine ([`Engine`]), rules (`list[Rule]`):
             What judges it.
         findings (`list[Finding]`), broken (`dict[str, str]`):
             Kept up to date by the callback.
@@ -75,42 +92,48 @@ class RunRecord:
         args: TrainingArguments,
         state: TrainerState,
         engine: Engine,
+        rules: list[Rule],
         findings: list[Finding],
         broken: dict[str, str],
         guard: Callable,
         hang_timeout: float,
         postpone: bool,
     ):
-        self.files, self.args, self.state, self.engine = files, args, state, engine
+        self.files, self.args, self.state, self.engine, self.rules = files, args, state, engine, rules
         self.findings, self.broken, self.guard = findings, broken, guard
-        self.watchdog = Watchdog(files.path, guard, hang_timeout, self._hangs, self._moves)
-        self.exits = Exits(self._left, files.path / CRASH_LOG)
+        self.watchdog = Watchdog(files.path, guard, hang_timeout, self._is_training, self._hangs, self._moves)
+        self.exits = Exits(self._left, self.tell, files.path / CRASH_LOG)
         self.sigterm = Sigterm(self._terminated, postpone)
         self.records: deque[Record] = deque(maxlen=RECORDS)
         self.hangs: deque[dict[str, Any]] = deque(maxlen=MOST_HANGS)
         self.command = ""
-        self.root: dict[str, Any] | None = None  # the first cause among the findings, as the postmortem has it
-        self.resume_command: str | None = None
-        self.thread = threading.get_ident()
+        self.checkpoints: list[Checkpoint] = []
+        self.postmortem: dict[str, Any] = {}  # as it was last written
+        self.thread, self.loop = threading.get_ident(), _training_loop()
+        self.with_state, self.saved_in = False, None
         self.began = time.time()
         self.ended = False
         self.lock = threading.RLock()  # the watchdog writes too, and so does a signal handler in the middle of a write
 
-    def begin(self, lines: dict[str, int] | None) -> None:
+    def begin(self, memory: dict[str, Any] | None) -> None:
         """
         Start watching, after the end of what was here before has been written down.
 
         Args:
-            lines (`dict[str, int]`, *optional*):
-                See [`RunDir.begin`].
+            memory (`dict[str, Any]`, *optional*):
+                What the checkpoint that training goes on from has of this callback: `lines` as in [`RunDir.begin`], and
+                `resumes`, how many there had been.
         """
         for other in OPEN[:]:
             if other.state is not self.state:  # and not of a second callback in this training
                 smaller_batch = other.args is self.args and self.args.auto_find_batch_size
                 other.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
+                other.tell()
         if (self.files.path / HEARTBEAT).exists():
             self._end_of_the_run_before()
-        self.files.begin(self.state.global_step, lines)
+        if memory is not None:
+            self.with_state, self.saved_in = True, memory.get("resumes")
+        self.files.begin(self.state.global_step, memory and memory["lines"])
         self.watchdog.step = self.state.global_step
         self.watchdog.start()
         OPEN.append(self)
@@ -121,18 +144,18 @@ class RunRecord:
         before = infer(self.files.path, CHECK_SECONDS)
         if before["exit_reason"] in ("completed", "stopped_by_rule"):
             return
-        if before["exit_reason"] != "unfinished":
-            write_json(self.files.path / POSTMORTEM, before)
-        console.logger.info(
-            "TRL diagnostics: the run before in this folder is %s since step %s: %s",
-            before["exit_reason"],
-            before["last_step"],
-            before["what"],
-        )
+        if before["exit_reason"] == "unfinished":
+            console.logger.warning("TRL diagnostics: there is an unfinished run in this folder. %s", before["what"])
+            return
+        write_json(self.files.path / POSTMORTEM, before)
+        how = f"ended ({before['exit_reason']}) at step {before['last_step']}. {before['what']}"
+        console.logger.info("TRL diagnostics: the run before in this folder %s", how)
 
-    def write_start(self, trainer: str, diagnostics: dict[str, Any], parts: dict[str, Any]) -> None:
+    def write_start(
+        self, trainer: str, diagnostics: dict[str, Any], parts: dict[str, Any]
+    ) -> tuple[Record | None, str | None]:
         """
-        Write `run_metadata_start.json`.
+        Write `run_metadata_start.json`, and on a resume compare it with that of the run that saved the checkpoint.
 
         Args:
             trainer (`str`):
@@ -141,10 +164,25 @@ class RunRecord:
                 As given by [`about_diagnostics`].
             parts (`dict[str, Any]`):
                 What the Trainer hands to its callbacks: model, processing class, data loaders.
+
+        Returns:
+            `tuple[Record | None, str | None]`: on a resume what differs, as a record to judge, and in words where it is
+            not harmless.
         """
         metadata = {"trainer": trainer, "trl_version": trl_version(), "diagnostics": diagnostics}
-        self.command = metadata.get("command", "")
-        self.files.write_metadata(START, metadata)
+        metadata |= provenance(self.args, parts)
+        self.command = command_line(metadata)
+        step = self.state.global_step
+        if step == 0:
+            self.files.write_metadata(START, metadata)
+            return None, None
+        before = last_metadata(self.files.path, self.saved_in)
+        resumed = {"number": self.files.resumes, "step": step, "records": self.files.lines[METRICS]}
+        self.files.write_metadata(START, {**metadata, "resumed": {**resumed, "with_state": self.with_state}})
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        checkpoint = folder if folder.is_dir() else None
+        different = differences(before, metadata, checkpoint)
+        return resume_record(before, metadata, checkpoint, step), _mismatch(different, self.files.path)
 
     def beat(self, doing: str) -> None:
         """A sign of life, and what is done from now on (a key of `DOING`)."""
@@ -163,11 +201,13 @@ class RunRecord:
             self.end("completed", f"Training reached its end, step {self.state.global_step}.")
         elif self.sigterm.received:
             self.end("sigterm", f"{SIGTERM} Training ended at {at}.")
-            self._say("sigterm")
         elif because is not None:
             self.end("stopped_by_rule", f"{because.rule} ended training at {at}: {because.message}")
         else:
             self.end("completed", f"Training ended at {at}, as a callback asked for or for lack of data.")
+        self.guard("report", self._report)
+        if self.sigterm.received:
+            self._say()
 
     def end(self, reason: str, what: str, trace: str = "") -> None:
         """
@@ -188,28 +228,26 @@ class RunRecord:
             self._write_postmortem(reason, what, trace)
             self.ended = True
             self.guard("run directory", self.files.write_metadata, FINAL, self._final(reason))
+            self.guard("run directory", self.files.write_coverage, self.engine.coverage())
             self.exits.release()
             self.files.close()
 
-    def _write_postmortem(self, reason: str, what: str, trace: str = "") -> list[Checkpoint]:
-        found: list[Checkpoint] = []
+    def _write_postmortem(self, reason: str, what: str, trace: str = "") -> None:
         for seconds in (0.0, CHECK_SECONDS):  # at first without looking into checkpoints, there may be no time for it
-            found = self.guard("checkpoint search", checkpoints, Path(self.args.output_dir), seconds) or []
-            content = postmortem(
+            self.checkpoints = self.guard("checkpoint search", checkpoints, Path(self.args.output_dir), seconds) or []
+            self.postmortem = postmortem(
                 reason,
                 what,
                 last_step=self.state.global_step,
                 at=time.time(),
                 records=list(self.records),
                 findings=self.findings,
-                found=found,
+                found=self.checkpoints,
                 command=self.command,
                 traceback=trace,
                 hangs=self.hangs,
             )
-            write_json(self.files.path / POSTMORTEM, content)
-            self.root, self.resume_command = content["root_finding"], content["resume_command"]
-        return found
+            write_json(self.files.path / POSTMORTEM, self.postmortem)
 
     def _final(self, reason: str) -> dict[str, Any]:
         return {
@@ -220,6 +258,29 @@ class RunRecord:
             "coverage": dict(Counter(self.engine.coverage().values())),
             "broken": {part: redact_text(error) for part, error in self.broken.items()},
         }
+
+    def _report(self) -> None:
+        # here and not above: what draws and fills in pages is not needed before
+        from .diagnosis import Diagnosis
+        from .sinks.report import write_report
+        from .sources.logs import open_run
+
+        run = open_run(self.files.path)
+        judged = judge_checkpoints(self.checkpoints, run.records(), self.findings, run.config)
+        diagnosis = Diagnosis(
+            run=run,
+            findings=tuple(self.findings),
+            coverage=self.engine.coverage(),
+            records=self.engine.records,
+            last_step=self.state.global_step,
+            broken=self.broken,
+            postmortem=self.postmortem,
+            checkpoints=tuple(judged),
+            advice=advise(judged) if judged else None,
+            rules=tuple(self.rules),
+        )
+        # there may be no time for pictures between SIGTERM and the SIGKILL that follows
+        write_report(self.files.path / REPORTS, diagnosis, plots=not self.sigterm.received)
 
     def close(self, reason: str | None, what: str, error: BaseException | None = None) -> None:
         """
@@ -240,15 +301,21 @@ class RunRecord:
     def _close(self, reason: str | None, what: str, error: BaseException | None) -> None:
         trace = "".join(traceback.format_exception(error)) if error else ""
         if error is not None and reason is None:
-            reason, what = reason_of(error), "".join(traceback.format_exception_only(error)).strip()
+            reason, what = reason_of(error), "".join(traceback.format_exception_only(error)).strip()[:MOST_WORDS]
+            what = "Interrupted from the keyboard (Ctrl-C)." if reason == "interrupted" else what
         if self.sigterm.received:
             reason, what = "sigterm", SIGTERM
         self.end(reason or "exception", what, trace)
-        self._say(reason or "exception")
 
-    def _say(self, reason: str) -> None:
-        root = f" after {self.root['rule']}, found at step {self.root['step']}" if self.root else ""
-        go_on = f" To go on: {self.resume_command}" if self.resume_command else ""
+    def tell(self) -> None:
+        """After [`RunRecord.close`], and after the user has been shown the exception: the report, and where it is."""
+        self.guard("report", self._report)
+        self.guard("postmortem", self._say)
+
+    def _say(self) -> None:
+        reason, root, command = (self.postmortem[key] for key in ("exit_reason", "root_finding", "resume_command"))
+        root = f" after {root['rule']}, found at step {root['step']}" if root else ""
+        go_on = f" To go on: {command}" if command else ""
         said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
         console.logger.warning("%s See %s.", said, self.files.path / POSTMORTEM)
 
@@ -256,10 +323,22 @@ class RunRecord:
         self.close(None, CAUGHT, error)
 
     def _terminated(self, frame: FrameType | None) -> None:
-        if not self.ended:
-            write = self.end if self.sigterm.is_last else self._write_postmortem
-            self.guard("postmortem", write, "sigterm", SIGTERM, "".join(traceback.format_stack(frame)))
-            self._say("sigterm")
+        """Called by the signal handler."""
+        if self.ended:
+            return
+        stack = "".join(traceback.format_stack(frame))
+        if self.sigterm.is_last:
+            self.guard("postmortem", self.end, "sigterm", SIGTERM, stack)
+            self.tell()
+        else:  # what comes next is up to others
+            self.guard("postmortem", self._write_postmortem, "sigterm", SIGTERM, stack)
+
+    def _is_training(self) -> bool:
+        """Called by the watchdog's thread: whether the loop is still in the stack of its thread."""
+        frame = sys._current_frames().get(self.thread)
+        while frame is not None and frame.f_code is not self.loop:
+            frame = frame.f_back
+        return frame is not None
 
     def _hangs(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread."""
@@ -284,7 +363,36 @@ class RunRecord:
             if self.ended:
                 return
             self.hangs[-1]["seconds"] = hang["seconds"]
-            (self.files.path / POSTMORTEM).unlink(missing_ok=True)
+            if self.postmortem["exit_reason"] == "hang":
+                (self.files.path / POSTMORTEM).unlink(missing_ok=True)
         console.logger.warning(
             "TRL diagnostics: training goes on after %.0f s without a sign of life", hang["seconds"]
         )
+
+
+def _training_loop() -> CodeType:
+    """The code that calls the callbacks of a training that begins."""
+    frame, inner = sys._getframe(), (__package__, TrainerCallback.__module__)
+    while frame.f_globals["__name__"].startswith(inner) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code
+
+
+def _mismatch(found: list[Difference], path: Path) -> str | None:
+    """Everything that is not harmless, in words."""
+    lines = [f"  {difference} ({difference.effect})" for difference in found if difference.effect != HARMLESS]
+    if not lines:
+        return None
+    head = f"fail_on_resume_mismatch: this is not the run that was recorded in {path}:"
+    return "\n".join([head, *lines, "Undo these changes, or leave fail_on_resume_mismatch out to go on with them."])
+
+
+def fail_together(mismatch: str | None, args: TrainingArguments) -> None:
+    """
+    Leave the training on all ranks; each of them must call this.
+
+    Raises:
+        [`DiagnosticsError`]: if the main process, which alone can tell, found a mismatch.
+    """
+    if any_rank(mismatch is not None, args.device) if args.world_size > 1 else mismatch:
+        raise DiagnosticsError(mismatch or "fail_on_resume_mismatch: see the message of the main process")

@@ -21,10 +21,12 @@ from pathlib import Path
 import torch
 from transformers import TrainerState, TrainingArguments
 
+from .engine.engine import Engine
 from .engine.finding import Finding, Record, Severity
 from .engine.needs import look_back
 from .engine.rule import SEVERITIES, Rule
 from .sinks import console
+from .sinks.exits import Sigterm
 
 
 LOGS_KEPT = 128  # more than any built-in rule looks back
@@ -65,8 +67,11 @@ class Stop:
             checkpoint = self.guard("checkpoint search", self._last_good_checkpoint, finding, phase, Path(output_dir))
             console.logger.warning(console.stopped(finding, step, checkpoint))
 
-    def consider_open(self, findings: list[Finding], holding: dict[tuple[str, str], int], step: int, output_dir: str):
+    def consider_open(self, engine: Engine, findings: list[Finding], step: int, output_dir: str) -> None:
         """Stop a run that was resumed while something was wrong with it, and still is."""
+        if self.severity is None or self.because is not None:
+            return
+        holding = engine.open_episodes(holding=True)
         for finding in findings:
             if holding.get((finding.rule, finding.metric)) == finding.first_step:
                 self.consider(finding, "train", step, output_dir)
@@ -93,6 +98,15 @@ class Stop:
         if self.severity is None or not self._follows_a_log(args, state):
             return False
         return bool(self.guard("stop on all ranks", any_rank, self.because is not None, args.device))
+
+    def on_sigterm(self, args: TrainingArguments, sigterm: Sigterm | None) -> bool:
+        """Whether SIGTERM came, to any rank: they save together, so they agree on the step after which they do."""
+        received = sigterm is not None and sigterm.received
+        if args.world_size > 1:
+            received = bool(self.guard("checkpoint on SIGTERM", any_rank, received, args.device))
+        if received and sigterm is not None:
+            sigterm.received = True
+        return received
 
     def _follows_a_log(self, args: TrainingArguments, state: TrainerState) -> bool:
         """Whether this is the first step after a log; the same answer on every rank."""

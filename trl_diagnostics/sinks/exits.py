@@ -88,7 +88,8 @@ class Sigterm:
         if not self.active:
             return
         self.active = False
-        if signal.getsignal(signal.SIGTERM) == self._handle:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, _first_active(self.previous))
         if self.received and self.postpone:
             signal.raise_signal(signal.SIGTERM)
@@ -101,13 +102,15 @@ class Exits:
 
     Args:
         on_end (`Callable[[BaseException | None], None]`):
-            Called once with the exception that ended the training, or `None` where it is not known.
+            Called with the exception that ended the training, or `None` where it is not known.
+        after (`Callable[[], None]`):
+            Called after that, when the user has been shown the exception.
         crash_log (`Path`):
             File for the stacks of a crash in native code.
     """
 
-    def __init__(self, on_end: Callable[[BaseException | None], None], crash_log: Path):
-        self.on_end, self.crash_log = on_end, crash_log
+    def __init__(self, on_end: Callable[[BaseException | None], None], after: Callable[[], None], crash_log: Path):
+        self.on_end, self.after, self.crash_log = on_end, after, crash_log
         self.active = False
         self.pid = os.getpid()
         self.thread = threading.get_ident()
@@ -131,22 +134,25 @@ class Exits:
             self.crashes = self.crash_log.open("w", encoding="utf-8")
             faulthandler.enable(self.crashes)
 
-    def _end(self, error: BaseException | None) -> None:
-        if self.active and os.getpid() == self.pid:  # a fork inherits the hooks
-            self.on_end(error)
+    def _is_mine(self) -> bool:
+        return self.active and os.getpid() == self.pid  # a fork inherits the hooks
 
     def _on_exception(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        self._end(error)
+        if mine := self._is_mine():
+            self.on_end(error)
         self.previous(kind, error, trace)
+        if mine:
+            self.after()
 
     def _at_exit(self) -> None:
-        self._end(None)
+        if self._is_mine():
+            self.on_end(None)
+            self.after()
 
     def _after_cell(self, result: Any) -> None:
-        if (
-            result.error_in_exec is not None or threading.get_ident() == self.thread
-        ):  # else it trains in the background
-            self._end(result.error_in_exec)
+        if self._is_mine() and threading.get_ident() == self.thread:  # or else it trains in the background
+            self.on_end(result.error_in_exec)
+            self.after()
 
     def release(self) -> None:
         """Put everything back."""

@@ -16,6 +16,7 @@
 
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Iterable
@@ -134,6 +135,11 @@ def _to_go_on_from(found: list[Checkpoint], root: Finding | None) -> Checkpoint 
     return (before or usable or [None])[-1]
 
 
+def command_line(metadata: dict[str, Any]) -> str:
+    """The command line in a run's metadata; `""` where there is none."""
+    return shlex.join(metadata.get("command", {}).get("argv", ()))
+
+
 def resume_command(command: str, checkpoint: Path) -> str:
     """
     How to go on, as a line for the shell.
@@ -199,7 +205,7 @@ def infer(run_dir: Path, seconds: float = CHECK_SECONDS) -> dict[str, Any]:
         records=records,
         findings=_findings(run_dir / FINDINGS),
         found=checkpoints(output_dir_of(run_dir, metadata), seconds),
-        command=metadata.get("command", ""),
+        command=command_line(metadata),
         traceback=trace,
         hangs=beat["hangs"] if beat else (),
     )
@@ -209,6 +215,8 @@ def _without_end(beat: dict[str, Any], records: list[Record]) -> tuple[str, str]
     """Reason and words for a run that left a heartbeat and no end."""
     silent = time.time() - beat["time"]
     ago = f"the last heartbeat was {_duration(silent)} ago"
+    if beat["left"]:
+        return "exception", CAUGHT
     if beat["host"] != socket.gethostname():
         return "unfinished", f"The run is or was on {beat['host']}, which cannot be asked from here; {ago}."
     if beat["boot_id"] != boot_id():

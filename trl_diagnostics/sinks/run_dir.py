@@ -173,18 +173,22 @@ def read_json(file: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def last_metadata(path: Path) -> dict[str, Any]:
+def last_metadata(path: Path, number: int | None = None) -> dict[str, Any]:
     """
-    What is known about a run from its last start.
+    What is known about a run from one of its starts.
 
     Args:
         path (`Path`):
             Run directory.
+        number (`int`, *optional*):
+            How many resumes there were before that start. Defaults to the last start.
 
     Returns:
-        `dict[str, Any]`: the `run_metadata_start.json` with the highest number that can be read, or `{}`.
+        `dict[str, Any]`: content of `run_metadata_start.json`, or of `run_metadata_start_<number>.json`; `{}` where there
+        is none that can be read.
     """
-    found = (read_json(path / _numbered(START, n)) for n in sorted(_numbers(path), reverse=True))
+    numbers = sorted(_numbers(path), reverse=True) if number is None else [number]
+    found = (read_json(path / _numbered(START, n)) for n in numbers)
     return next((data for data in found if data is not None), {})
 
 

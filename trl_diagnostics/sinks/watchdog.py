@@ -61,19 +61,30 @@ class Watchdog:
         hang_timeout (`float`):
             Seconds without a sign of life below which nothing is called a hang. A hang takes longer than that and than 5
             times the longest that the same thing took lately.
+        is_training (`Callable[[], bool]`):
+            Whether the training thread is still in its loop; asked when nothing has come for some seconds.
         on_hang (`Callable[[dict], None]`):
             Called by the watchdog's thread once for each hang, with `seconds`, `limit`, `doing` and `step`.
         on_moving (`Callable[[dict], None]`):
             Called with the same dictionary when the training goes on, `seconds` being all that it took.
     """
 
-    def __init__(self, path: Path, guard: Callable, hang_timeout: float, on_hang: Callable, on_moving: Callable):
-        self.path, self.guard, self.hang_timeout = path, guard, hang_timeout
+    def __init__(
+        self,
+        path: Path,
+        guard: Callable,
+        hang_timeout: float,
+        is_training: Callable[[], bool],
+        on_hang: Callable[[dict], None],
+        on_moving: Callable[[dict], None],
+    ):
+        self.path, self.guard, self.hang_timeout, self.is_training = path, guard, hang_timeout, is_training
         self.on_hang, self.on_moving = on_hang, on_moving
         self.step, self.doing, self.since = 0, "start", time.monotonic()
         self.took: dict[str, deque[float]] = {doing: deque(maxlen=REMEMBERED) for doing in DOING}
         self.hangs: list[dict[str, Any]] = []
         self.hanging: float | None = None  # `since` of the hang
+        self.left = 0  # looks in a row that found the training thread elsewhere; one of them may be mistaken
         self.process = psutil.Process()
         self.identity = identity(self.process)
         self.written = self.looked = 0.0
@@ -111,12 +122,13 @@ class Watchdog:
 
     def _look(self, now: float) -> None:
         since, step, limit = self.since, self.step, self.limit()
+        self.left = self.left + 1 if now - since > EVERY and not self.is_training() else 0
         if self.hanging is not None and since != self.hanging:
             hang = self.hangs[-1]
             hang["seconds"] = round(since - self.hanging, 1)
             self.hanging = None
             self.on_moving(hang)
-        elif self.hanging is None and now - since > limit:
+        elif self.hanging is None and now - since > limit and not self.left:
             self.hanging = since
             seconds = {"seconds": round(now - since, 1), "limit": round(limit, 1)}
             self.hangs.append({"time": time.time(), "step": step, "doing": self.doing, **seconds})
@@ -136,6 +148,7 @@ class Watchdog:
             "rss_bytes": self.process.memory_info().rss,
             "available_bytes": available,
             "total_bytes": total,
+            "left": self.left > 1,
             "hangs": self.hangs,
         }
         write_json(self.path / HEARTBEAT, beat, sync=False)

@@ -1,0 +1,346 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How a run ended, from what it wrote and from what it could no longer write."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import save_file
+
+from trl_diagnostics import DiagnosticsError, Finding, Record
+from trl_diagnostics.sinks import postmortem as module
+from trl_diagnostics.sinks.postmortem import VANISHED, final_metrics, infer, postmortem, resume_command
+from trl_diagnostics.sinks.run_dir import write_json
+from trl_diagnostics.sinks.watchdog import boot_id, identity
+from trl_diagnostics.sources.checkpoints import Checkpoint
+
+
+GIB = 2**30
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def record(step, phase="train", **metrics):
+    return Record(step, 1000.0 + step, phase, metrics or {"loss": 1.0 / step})
+
+
+def finding(rule="r", severity="high", step=5, state="started", first_step=None, cascade_of=None):
+    first = step if first_step is None else first_step
+    return Finding(rule, severity, state, step, first, "loss", math.nan, "said", fix="do", cascade_of=cascade_of)
+
+
+def checkpoint(step, finite=True, parts=("weights",)):
+    note = {True: "", False: "layer.weight is NaN", None: "not looked at"}[finite]
+    return Checkpoint(step, module.Path(f"/out/checkpoint-{step}"), finite, note, parts, ())
+
+
+def content(**changes):
+    whole = {"last_step": 9, "at": 0.0, "records": [record(9)], "findings": [], "found": []}
+    return postmortem("exception", "ValueError: no", **(whole | changes))
+
+
+@pytest.fixture
+def gone():
+    """Heartbeat of a process that is no more."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    who = identity(psutil.Process(process.pid))
+    process.communicate(b"\n")
+    return who
+
+
+def run(folder, who, records=(), findings=(), **beat):
+    """What a run leaves that could not say how it ended."""
+    beat = {"time": time.time() - 3, "step": 7, "doing": "step", "left": False, "hangs": []} | beat
+    sizes = {"rss_bytes": GIB, "available_bytes": 8 * GIB, "total_bytes": 16 * GIB}
+    write_json(folder / "heartbeat.json", {"schema_version": 1, **who, **sizes, **beat})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(one.to_json()) + "\n" for one in records))
+    (folder / "findings.jsonl").write_text("".join(json.dumps(one.to_json()) + "\n" for one in findings))
+    return folder
+
+
+# What is written
+
+
+def test_a_postmortem_is_strict_json_with_everything_in_its_place():
+    records = [record(8, eval_loss=2.0, phase="eval"), record(9, loss=math.nan, kl=math.inf)]
+    found = [checkpoint(4), checkpoint(8, False)]
+    said = content(records=records, findings=[finding()], found=found, command="python t.py", traceback="trace")
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert list(said) == [
+        *("schema_version", "exit_reason", "what", "last_step", "timestamp", "traceback", "hangs", "root_finding"),
+        *("last_findings", "last_checkpoint", "last_verified_finite_checkpoint", "checkpoint_note", "resume_command"),
+        *("final_metrics", "records"),
+    ]
+    assert (said["exit_reason"], said["what"], said["last_step"]) == ("exception", "ValueError: no", 9)
+    assert said["timestamp"] == "1970-01-01T00:00:00+00:00"
+    assert said["final_metrics"] == {"loss": "NaN", "kl": "Infinity", "eval_loss": 2.0}
+    assert said["root_finding"]["rule"] == "r" and said["root_finding"]["fix"] == "do"
+    assert (said["last_checkpoint"], said["checkpoint_note"]) == ("/out/checkpoint-8", "layer.weight is NaN")
+    assert said["last_verified_finite_checkpoint"] == "/out/checkpoint-4"
+    assert said["resume_command"] == 'python t.py  # with trainer.train(resume_from_checkpoint="/out/checkpoint-4")'
+    assert [Record.from_json(line).step for line in said["records"]] == [8, 9]
+
+
+def test_without_anything():
+    said = content(records=[])
+    assert said["final_metrics"] == {} and said["records"] == [] and said["traceback"] is None
+    assert said["root_finding"] is said["last_checkpoint"] is said["resume_command"] is None
+
+
+def test_secrets_are_hidden():
+    said = json.dumps(
+        postmortem("x", f"no {TOKEN}", last_step=1, at=0.0, records=[], findings=[], found=[], traceback=TOKEN)
+    )
+    assert TOKEN not in said and said.count("<redacted>") == 2
+
+
+def test_the_last_fifty_records_and_ten_findings_are_kept():
+    said = content(
+        records=[record(i) for i in range(1, 80)], findings=[finding(f"r{i}", step=i) for i in range(1, 20)]
+    )
+    assert [line["step"] for line in said["records"]] == list(range(30, 80))
+    assert [line["rule"] for line in said["last_findings"]] == [f"r{i}" for i in range(10, 20)]
+
+
+def test_the_root_is_the_first_cause_and_no_remark():
+    findings = [
+        finding("normal", "info", 1),
+        finding("first", "critical", 3),
+        finding("loud", step=2, cascade_of="first"),
+    ]
+    assert content(findings=findings)["root_finding"]["rule"] == "first"
+
+
+@pytest.mark.parametrize(
+    ("found", "findings", "step"),
+    [
+        ([checkpoint(4), checkpoint(8)], [], 8),
+        ([checkpoint(4), checkpoint(8, False)], [], 4),
+        ([checkpoint(4), checkpoint(8, None)], [], 4),
+        ([checkpoint(4, None), checkpoint(8, None)], [], 8),
+        ([checkpoint(4, None), checkpoint(8, False)], [], 4),
+        ([checkpoint(4, False)], [], None),
+        ([checkpoint(4, None, ())], [], None),
+        ([checkpoint(4), checkpoint(8)], [finding("r", "critical", 6)], 4),
+        ([checkpoint(4), checkpoint(8)], [finding("r", "high", 6)], 8),
+        ([checkpoint(8)], [finding("r", "critical", 6)], 8),
+        ([], [], None),
+    ],
+)
+def test_where_to_go_on_from(found, findings, step):
+    said = content(found=found, findings=findings)["resume_command"]
+    assert said == (None if step is None else f'trainer.train(resume_from_checkpoint="/out/checkpoint-{step}")')
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("", 'trainer.train(resume_from_checkpoint="/c 1")'),
+        ("python my.py --lr 1", 'python my.py --lr 1  # with trainer.train(resume_from_checkpoint="/c 1")'),
+        ("trl sft --config a.yaml", 'trl sft --config a.yaml --resume_from_checkpoint "/c 1"'),
+        ("/v/bin/trl dpo", '/v/bin/trl dpo --resume_from_checkpoint "/c 1"'),
+        ("python trl/scripts/sft.py", 'python trl/scripts/sft.py --resume_from_checkpoint "/c 1"'),
+    ],
+)
+def test_the_command_to_go_on_with(command, line):
+    assert resume_command(command, module.Path("/c 1")) == line
+
+
+def test_final_metrics_are_the_last_of_each_phase():
+    records = [
+        record(1, loss=3.0, lost=1.0),
+        record(2, "eval", eval_loss=4.0),
+        record(3, loss=2.0),
+        record(3, "summary", train_loss=9.0),
+    ]
+    assert final_metrics(records) == {"loss": 2.0, "eval_loss": 4.0}
+    assert final_metrics([]) == {}
+
+
+# What is inferred
+
+
+def test_what_was_written_counts(tmp_path, gone):
+    run(tmp_path, gone)
+    said = content()
+    write_json(tmp_path / "postmortem.json", said)
+    assert infer(tmp_path) == said
+
+
+def test_a_process_that_vanished_was_killed(tmp_path, gone):
+    run(tmp_path, gone, [record(1), record(6)], [finding()])
+    said = infer(tmp_path)
+    assert (said["exit_reason"], said["what"], said["last_step"]) == ("killed", VANISHED, 7)
+    assert said["root_finding"]["rule"] == "r" and said["final_metrics"] == {"loss": 1 / 6}
+
+
+def test_nearly_full_memory_speaks_for_the_oom_killer(tmp_path, gone):
+    run(tmp_path, gone, available_bytes=GIB // 2, rss_bytes=14 * GIB)
+    assert infer(tmp_path)["what"] == (
+        f"{VANISHED} Memory was nearly full at the last sign of life (0.5 GiB of 16.0 GiB left, the training process "
+        "held 14.0 GiB), so most likely the system killed it for lack of memory (OOM killer)."
+    )
+
+
+def test_a_zombie_is_gone(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    run(tmp_path, identity(psutil.Process(process.pid)))
+    process.stdin.close()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert infer(tmp_path)["exit_reason"] == "killed"
+    process.wait()
+
+
+def test_another_process_with_its_number_is_not_the_run(tmp_path):
+    who = identity(psutil.Process())
+    run(tmp_path, who | {"process_started": who["process_started"] - 60})
+    assert infer(tmp_path)["exit_reason"] == "killed"
+
+
+@pytest.mark.skipif(boot_id() is None, reason="this system does not tell its starts apart")
+def test_after_a_restart_of_the_machine_nothing_of_it_runs(tmp_path):
+    run(tmp_path, identity(psutil.Process()) | {"boot_id": "another"})
+    said = infer(tmp_path)
+    assert said["exit_reason"] == "killed"
+    assert said["what"] == "The machine was restarted while the run was going on: power loss or a reboot."
+
+
+def test_a_run_that_goes_on_is_unfinished(tmp_path):
+    run(tmp_path, identity(psutil.Process()))
+    said = infer(tmp_path)
+    assert said["exit_reason"] == "unfinished"
+    assert said["what"] == f"The run goes on: process {os.getpid()} is still there (in a training step, last step 7)."
+
+
+def test_a_run_without_heartbeats_is_held_by_something(tmp_path):
+    run(tmp_path, identity(psutil.Process()), time=time.time() - 600)
+    said = infer(tmp_path)
+    assert said["exit_reason"] == "unfinished"
+    assert said["what"] == (
+        f"Process {os.getpid()} is still there (in a training step, last step 7), but the last heartbeat was 10 minutes "
+        "ago: it was stopped, or something holds Python's interpreter lock. "
+        f"See `py-spy dump --pid {os.getpid()}`."
+    )
+
+
+def test_another_machine_cannot_be_asked(tmp_path, gone):
+    run(tmp_path, gone | {"host": "node-7"}, time=time.time() - 3 * 86400)
+    said = infer(tmp_path)
+    assert said["exit_reason"] == "unfinished"
+    assert said["what"] == (
+        "The run is or was on node-7, which cannot be asked from here; the last heartbeat was 3 days ago."
+    )
+
+
+def test_a_crash_in_native_code(tmp_path, gone):
+    run(tmp_path, gone)
+    (tmp_path / "crash.log").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread ...\n")
+    said = infer(tmp_path)
+    assert said["exit_reason"] == "segfault"
+    assert said["what"] == "Crashed in native code: Fatal Python error: Segmentation fault"
+    assert said["traceback"].endswith("Current thread ...\n")
+
+
+def test_an_empty_crash_log_is_no_crash(tmp_path, gone):
+    run(tmp_path, gone)
+    (tmp_path / "crash.log").touch()
+    assert infer(tmp_path)["exit_reason"] == "killed"
+
+
+def test_a_hang_from_which_the_process_vanished_stays_a_hang(tmp_path, gone):
+    hang = content() | {"exit_reason": "hang", "what": "No sign of life for 400 s."}
+    write_json(tmp_path / "postmortem.json", hang)
+    run(tmp_path, gone)
+    assert infer(tmp_path) == hang | {"what": f"No sign of life for 400 s. {VANISHED}"}
+    run(tmp_path, identity(psutil.Process()))
+    assert infer(tmp_path) == hang
+
+
+def test_hangs_that_were_over_are_told(tmp_path, gone):
+    hang = {"time": 0.0, "step": 3, "doing": "data", "seconds": 400.0, "limit": 300.0}
+    run(tmp_path, gone, hangs=[hang])
+    assert infer(tmp_path)["hangs"] == [hang]
+
+
+@pytest.mark.parametrize("beat", ["", "{", "[]", "\x00" * 300], ids=["empty", "torn", "list", "zeros"])
+def test_a_heartbeat_that_cannot_be_read_is_none(beat, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record(3).to_json()) + "\n")
+    (tmp_path / "heartbeat.json").write_text(beat)
+    said = infer(tmp_path)
+    assert (said["exit_reason"], said["last_step"]) == ("unfinished", 3)
+    assert said["what"] == "There is no heartbeat, so whether the run goes on or how it ended is not known."
+
+
+def test_the_summary_of_the_trainer_is_an_end(tmp_path):
+    lines = [record(3), record(3, "summary", train_loss=1.0)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(one.to_json()) + "\n" for one in lines))
+    assert infer(tmp_path)["exit_reason"] == "completed"
+
+
+@pytest.mark.parametrize("torn", ['{"step": 8, "ti', '{"step": 8}', "5", "[" * 90_000, "\xff", ""])
+def test_a_torn_line_costs_only_itself(torn, tmp_path, gone):
+    run(tmp_path, gone, [record(6)], [finding()], step=0)
+    for name in ("metrics.jsonl", "findings.jsonl"):
+        with (tmp_path / name).open("a", encoding="latin-1") as file:
+            file.write(torn)
+    said = infer(tmp_path)
+    assert [line["step"] for line in said["records"]] == [6] and said["last_step"] == 6
+    assert len(said["last_findings"]) == 1
+
+
+def test_only_the_end_of_a_long_file_is_read(tmp_path, gone):
+    run(tmp_path, gone)
+    line = json.dumps(record(1, note=0.5).to_json())
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        file.writelines(line.replace('"step": 1', f'"step": {i}') + "\n" for i in range(1, 40_001))
+    begin = time.perf_counter()
+    said = infer(tmp_path)
+    assert time.perf_counter() - begin < 5
+    assert [one["step"] for one in said["records"]] == list(range(39_951, 40_001))
+
+
+def test_the_checkpoints_and_the_command_are_those_of_the_run(tmp_path, gone):
+    (tmp_path / "out" / "checkpoint-4").mkdir(parents=True)
+    save_file({"w": np.zeros(3, np.float32)}, tmp_path / "out" / "checkpoint-4" / "model.safetensors")
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    run(folder, gone)
+    start = {
+        "schema_version": 1,
+        "command": {"argv": ["trl", "sft", "--seed", "a b"]},
+        "arguments": {"output_dir": str(tmp_path / "out")},
+    }
+    write_json(folder / "run_metadata_start.json", start)
+    said = infer(folder)
+    checkpoint = str(tmp_path / "out" / "checkpoint-4")
+    assert said["last_checkpoint"] == said["last_verified_finite_checkpoint"] == checkpoint
+    assert said["resume_command"] == f"trl sft --seed 'a b' --resume_from_checkpoint \"{checkpoint}\""
+
+
+@pytest.mark.parametrize("make", [False, True], ids=["missing", "empty"])
+def test_a_folder_without_a_run_is_an_error(make, tmp_path):
+    folder = tmp_path / "nothing"
+    if make:
+        folder.mkdir()
+    with pytest.raises(DiagnosticsError) as error:
+        infer(folder)
+    assert str(error.value) == f"{folder}: no run directory; expected a folder with metrics.jsonl or heartbeat.json"
