@@ -241,24 +241,6 @@ class MetricMap:
         """Whether each log of training has `loss`; PPO's own loop has not."""
         return not self._known or self._loop == "transformers"
 
-    def phase(self, metrics: dict[str, Any]) -> str:
-        """
-        What kind of log this is, from its names: `"train"`, `"eval"`, `"summary"` or `"probe"`.
-
-        Args:
-            metrics (`dict[str, Any]`):
-                A log under canonical names.
-        """
-        if "loss" in metrics:
-            return "train"
-        if "train_loss" in metrics:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
-            return "summary"
-        if any(name.startswith("eval_") for name in metrics):
-            return "eval"
-        return (
-            "probe" if self.logs_loss else "train"
-        )  # what the user logs beside the trainer, or a trainer without `loss`
-
     @cached_property
     def everywhere(self) -> frozenset[str]:
         """Names that come from every trainer of transformers, so that their coming tells nothing about the trainer."""

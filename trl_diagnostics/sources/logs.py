@@ -33,6 +33,7 @@ from .rows import Log, Row, loads
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
+from .trainer_log import phase_of
 from .wandb_run import is_wandb_run, read_wandb
 
 
@@ -95,7 +96,7 @@ class Run:
         for step, time, metrics, phase in self.log.rows():
             if phase is None:  # otherwise it is a record as we write it, with canonical names
                 metrics = metric_map.record(metrics)
-                phase = metric_map.phase(metrics)
+                phase = phase_of(metrics, metric_map.logs_loss)
             yield Record(step, float(step) if time is None else time, phase, metrics)
 
 
