@@ -29,11 +29,18 @@ from trl import SFTConfig
 from trl_diagnostics import DiagnosticsCallback, Finding, callback
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.metrics.catalogue import index
+from trl_diagnostics.sinks import report
 from trl_diagnostics.sources.logs import open_run
 
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none", "logging_steps": 1}
 ALERTS = ["all: loss > 0.1 for 2 steps -> low: loss is {value:.2f}", "all: `other` > 0.5 for 1 steps -> high: other"]
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """A report takes longer than the rest of these tests."""
+    monkeypatch.setattr(report, "write_report", lambda *args: [])
 
 
 def said(folder):
@@ -82,6 +89,7 @@ class Stage:
 # Runs made of logs
 
 
+@pytest.mark.usefixtures("no_report")
 def test_episodes_that_come_and_go_are_all_there(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for step in range(120):
@@ -92,6 +100,7 @@ def test_episodes_that_come_and_go_are_all_there(tmp_path):
     assert (made.records, made.last_step) == (120, 120)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_what_is_no_number_is_judged_alike(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     odd = (math.nan, None, math.inf, 0.0, -0.0, 1e308, 5e-324, 2, True)
@@ -104,6 +113,7 @@ def test_what_is_no_number_is_judged_alike(tmp_path):
     assert "nonfinite_grad_norm" in {finding.rule for finding in made.findings}
 
 
+@pytest.mark.usefixtures("no_report")
 def test_own_rules_and_muted_rules_are_taken_from_the_run(tmp_path):
     rules = tmp_path / "rules"
     rules.mkdir()
@@ -127,6 +137,7 @@ def test_own_rules_and_muted_rules_are_taken_from_the_run(tmp_path):
     assert "loss_spike_transient" in made.coverage  # the built-in rules, all of them
 
 
+@pytest.mark.usefixtures("no_report")
 def test_rules_can_be_given(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for _ in range(40):
@@ -136,6 +147,7 @@ def test_rules_can_be_given(tmp_path):
     assert made.findings == () and made.coverage == {} and made.records == 40
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_run_that_goes_on_is_diagnosed_up_to_here(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for _ in range(40):
@@ -146,6 +158,7 @@ def test_a_run_that_goes_on_is_diagnosed_up_to_here(tmp_path):
     stage.end()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_a_torn_last_line_is_no_record(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for _ in range(40):
@@ -176,6 +189,8 @@ def test_a_dpo_run_with_a_learning_rate_far_too_high(tmp_path):
     options = {"custom_alerts": ["dpo: rewards/margins > 1000 -> low: large"], "disable": ["dpo_saturated_*"]}
     train("dpo", tmp_path, callbacks=[DiagnosticsCallback(**options)], max_steps=80, learning_rate=0.5)
     made = check(tmp_path / "diagnostics")
+    live = (tmp_path / "diagnostics" / "reports" / "run_report.md").read_text()
+    assert live == report.write_report(tmp_path / "again", made)[0].read_text()
     assert "lr_far_too_high" in {finding.rule for finding in made.findings}
     assert not any(name.startswith("dpo_saturated_") for name in made.coverage)
 
@@ -237,11 +252,13 @@ def check_recorded(path, folder, monkeypatch):
 
 
 @pytest.mark.parametrize("name", SOME)
+@pytest.mark.usefixtures("no_report")
 def test_a_recorded_run(name, tmp_path, monkeypatch):
     check_recorded(corpus.FOLDER / f"{name}{corpus.SUFFIX}", tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_report")
 def test_every_recorded_run(tmp_path, monkeypatch):
     files = sorted(corpus.FOLDER.glob(f"*{corpus.SUFFIX}"))
     assert len(files) > 300

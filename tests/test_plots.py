@@ -210,6 +210,7 @@ def test_no_band_of_fewer_than_five_points():
     assert plots.band(curve(1.0, 2.0, 3.0, 4.0, 5.0), before=6, n=20) == (1.2, 4.8, 5)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "values, scale",
     [
@@ -221,6 +222,9 @@ def test_no_band_of_fewer_than_five_points():
         ([math.nan] * 5, "linear"),
         ([0.0] * 5, "linear"),
         ([5e-324, 1.0, 1.0], "linear"),
+        ([5e-324, 5e-324, 1.7e308], "log"),
+        ([0.0, 5e-324, 5e-324, 5e-324, 1e308, math.nan], "symlog"),
+        ([1e100, 1e100], "linear"),
     ],
 )
 def test_any_numbers_can_be_drawn(values, scale, tmp_path):

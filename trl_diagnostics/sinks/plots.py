@@ -37,6 +37,7 @@ INK, LINE, BAND, ALARM, LEVEL = "#26292e", "#1f6fb4", "#7fb3dc", "#c62828", "#9a
 FEW = 30  # so many points are drawn one by one
 STEEP = 1000.0  # a curve whose highest point is so many times its median needs a logarithmic axis
 LARGEST = 1e100  # the arithmetic of the axes overflows above
+DEEPEST = 1e12  # so many times its smallest unit is an axis with both signs; its arithmetic overflows too
 LEAST_BAND = 5  # points
 MOST_LEVELS = 3
 
@@ -184,7 +185,7 @@ def _scale(axes: "Axes", finite: list[float]) -> None:
     if min(finite) > 0:
         axes.set_yscale("log")
     else:
-        axes.set_yscale("symlog", linthresh=median(sizes))
+        axes.set_yscale("symlog", linthresh=max(median(sizes), max(sizes) / DEEPEST))
 
 
 def _name(axes: "Axes", title: str, most: int = 56) -> None:
