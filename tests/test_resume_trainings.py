@@ -40,6 +40,14 @@ KINDS = [kind for kind in tiny.TRAINERS if kind != "ppo"]  # whose own loop cann
 
 
 @pytest.fixture(autouse=True, scope="module")
+def outside_of_a_repository(tmp_path_factory):
+    """Whoever works on this repository commits while the tests run, and that is a difference."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("here"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
 def quiet():
     datasets.disable_progress_bars()
     logging.getLogger("trl_diagnostics").setLevel(logging.ERROR)
