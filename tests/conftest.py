@@ -49,3 +49,25 @@ def trl_with_ppo() -> Path:
             pytrace=False,
         )
     return folder
+
+
+@pytest.fixture
+def reports(monkeypatch) -> list:
+    """What trainings report at their end: folder, diagnosis, plots. Drawing it would take longer than the trainings."""
+    written: list = []
+
+    def write_report(folder, diagnosis, plots=True):
+        written.append((folder, diagnosis, plots))
+
+    monkeypatch.setattr("trl_diagnostics.sinks.report.write_report", write_report)
+    return written
+
+
+@pytest.fixture
+def nothing_goes_on():
+    """A training that a test leaves without its end is over with the test."""
+    from trl_diagnostics.run_record import OPEN
+
+    yield
+    for run in OPEN[:]:
+        run.close(None, "The test is over.")

@@ -16,11 +16,14 @@
 
 import json
 import math
+import os
+import threading
 
 import pytest
 
-from trl_diagnostics import Finding, Record
-from trl_diagnostics.sinks.run_dir import RunDir
+from trl_diagnostics import DiagnosticsError, Finding, Record
+from trl_diagnostics.sinks import run_dir
+from trl_diagnostics.sinks.run_dir import RunDir, check_is_run_dir, last_metadata, read_json, write_json
 
 
 def record(step, phase="train", **metrics):
@@ -172,3 +175,134 @@ def test_coverage_of_an_earlier_run_moves_with_its_records(tmp_path):
     RunDir(tmp_path).begin()
     assert not (tmp_path / "coverage.json").exists()
     assert json.loads((tmp_path / "attempts" / "1" / "coverage.json").read_text()) == {"a": "blind"}
+
+
+# Whole files
+
+ATTEMPT = ["crash.log", "hang.log", "heartbeat.json", "postmortem.json", "reports"]
+WHOLE = ["coverage.json", "diffs", "run_metadata_final.json", "run_metadata_start.json", "snapshots", *ATTEMPT]
+
+
+def everything(folder):
+    files = write(folder, 1, 2)
+    files.write_finding(finding(1))
+    for name in WHOLE:
+        if "." in name:
+            (folder / name).write_text("{}")
+        else:
+            (folder / name).mkdir()
+            (folder / name / "inside").write_text("x")
+    (folder / "mine.txt").write_text("of the user")
+    (folder / "checkpoint-2").mkdir()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_of_an_earlier_run_everything_moves_and_nothing_else(tmp_path):
+    everything(tmp_path)
+    RunDir(tmp_path).begin()
+    assert names(tmp_path) == ["attempts", "checkpoint-2", "mine.txt"]
+    assert names(tmp_path / "attempts" / "1") == sorted([*WHOLE, "metrics.jsonl", "findings.jsonl"])
+    assert (tmp_path / "attempts" / "1" / "reports" / "inside").read_text() == "x"
+
+
+def test_on_a_resume_only_the_end_of_the_earlier_attempt_moves(tmp_path):
+    everything(tmp_path)
+    RunDir(tmp_path).begin(2)
+    assert names(tmp_path / "attempts" / "1") == ATTEMPT
+    stay = {*WHOLE, "metrics.jsonl", "findings.jsonl", "attempts", "checkpoint-2", "mine.txt"} - set(ATTEMPT)
+    assert names(tmp_path) == sorted(stay)
+
+
+def test_what_a_killed_process_left_half_written_is_thrown_away(tmp_path):
+    left = ["postmortem.json.12-34-56.part", "metrics.jsonl.kept", "findings.jsonl.late"]
+    for name in [*left, "users.part", "users.json.part"]:
+        (tmp_path / name).write_text("{")
+    RunDir(tmp_path).begin()
+    assert names(tmp_path) == ["users.json.part", "users.part"]
+
+
+def test_metadata_of_each_resume_stay(tmp_path):
+    for number in range(12):
+        files = RunDir(tmp_path)
+        files.begin(step=number)
+        assert files.resumes == number
+        for name in (run_dir.START, run_dir.FINAL):
+            files.write_metadata(name, {"number": number})
+            files.write_metadata(name, {"number": "another"})  # never rewritten
+    assert len(list(tmp_path.glob("*.json"))) == 24
+    assert json.loads((tmp_path / "run_metadata_final_7.json").read_text()) == {"schema_version": 1, "number": 7}
+    assert last_metadata(tmp_path)["number"] == 11  # and not 9, which is the last name
+    assert last_metadata(tmp_path, 3)["number"] == 3 and last_metadata(tmp_path, 0)["number"] == 0
+    assert last_metadata(tmp_path, 40) == {}
+    (tmp_path / "run_metadata_start_11.json").write_text("{")
+    assert last_metadata(tmp_path)["number"] == 10
+
+
+def test_a_fresh_run_counts_from_the_start(tmp_path):
+    for step in (0, 5, 0):
+        files = RunDir(tmp_path)
+        files.begin(step)
+        files.write_metadata(run_dir.START, {})
+    assert names(tmp_path) == ["attempts", "run_metadata_start.json"]
+    assert names(tmp_path / "attempts" / "1") == ["run_metadata_start.json", "run_metadata_start_1.json"]
+
+
+def test_without_a_run_there_are_no_metadata(tmp_path):
+    assert last_metadata(tmp_path) == last_metadata(tmp_path / "nothing") == {}
+
+
+def test_a_file_is_replaced_at_once_whoever_writes(tmp_path):
+    """As when a signal handler or the watchdog writes the file that is being written."""
+    file = tmp_path / "a" / "postmortem.json"
+    write_json(file, {"writer": -1})
+    done = threading.Event()
+
+    def write_many(writer):
+        for _ in range(50):
+            write_json(file, {"writer": writer, "long": "x" * 5000}, sync=False)
+
+    def read_many():
+        while not done.is_set():
+            assert set(json.loads(file.read_text())) <= {"writer", "long"}
+
+    writers = [threading.Thread(target=write_many, args=(i,)) for i in range(4)]
+    reader = threading.Thread(target=read_many)
+    reader.start()
+    for thread in writers:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert names(file.parent) == ["postmortem.json"]
+
+
+def test_nan_is_refused_and_the_old_file_stays(tmp_path):
+    file = tmp_path / "x.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(ValueError):
+        write_json(file, {"a": math.nan})
+    assert read_json(file) == {"a": 1}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "3", "[" * 90_000, "\x00\x00"])
+def test_what_is_no_object_is_none(text, tmp_path):
+    (tmp_path / "x.json").write_text(text)
+    assert read_json(tmp_path / "x.json") is None
+    assert read_json(tmp_path / "missing.json") is read_json(tmp_path) is None
+
+
+def test_a_file_that_is_no_text_is_none(tmp_path):
+    (tmp_path / "x.json").write_bytes(os.urandom(64) + b"\xff\xfe")
+    assert read_json(tmp_path / "x.json") is None
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "heartbeat.json", "postmortem.json", "run_metadata_start.json"])
+def test_a_run_directory_is_told_by_its_files(name, tmp_path):
+    with pytest.raises(DiagnosticsError, match="no run directory"):
+        check_is_run_dir(tmp_path)
+    (tmp_path / name).touch()
+    check_is_run_dir(tmp_path)
