@@ -40,7 +40,7 @@ ALERTS = ["all: loss > 0.1 for 2 steps -> low: loss is {value:.2f}", "all: `othe
 @pytest.fixture
 def no_report(monkeypatch):
     """A report takes longer than the rest of these tests."""
-    monkeypatch.setattr(report, "write_report", lambda *args: [])
+    monkeypatch.setattr(report, "write_report", lambda *args, **kwargs: [])
 
 
 def said(folder):
