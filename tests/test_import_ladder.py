@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_kit import run_dir
 
 import trl_diagnostics
 
@@ -147,3 +148,24 @@ def test_loads_nothing_heavy(code):
     loaded = {module.partition(".")[0] for module in done.stderr.splitlines()[-1].split()}
     assert "trl_diagnostics" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", ["diagnose", "compare", "checkpoints", "postmortem", "watch", "validate-resume"])
+def test_commands_load_nothing_heavy(command, tmp_path):
+    folder = str(run_dir(tmp_path).parent)
+    more = {"compare": [folder], "watch": ["--once"], "validate-resume": ["--config", f"{folder}/diagnostics"]}
+    arguments = ["trl-diagnostics", command, folder, *more.get(command, [])]
+    code = f"import runpy; sys.argv = {arguments!r}; runpy.run_module('trl_diagnostics', {{}}, '__main__')"
+    report = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    done = subprocess.run([sys.executable, "-c", f"{report}\n{code}"], capture_output=True, text=True)
+    loaded = {module.partition(".")[0] for module in done.stderr.splitlines()[-1].split()}
+    assert f"trl_diagnostics.commands.{command.replace('-', '_')}" in done.stderr
+    assert loaded & HEAVY == set()
+
+
+def test_rules_need_no_scipy():
+    code = "import sys; sys.argv = ['x', 'rules']; from trl_diagnostics.cli import main; main()"
+    report = "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr))"
+    done = subprocess.run([sys.executable, "-c", f"{report}\n{code}"], capture_output=True, text=True)
+    loaded = {module.partition(".")[0] for module in done.stderr.splitlines()[-1].split()}
+    assert loaded & {"scipy", "rich", "jinja2", "psutil", *HEAVY} == set()

@@ -105,9 +105,11 @@ class Compared:
 
 
 def collect(records: Iterable[Record]) -> dict[str, Series]:
-    """All metrics of a run, in the order in which they came first."""
+    """All metrics of training and evaluation, in the order in which they came first."""
     series: dict[str, Series] = {}
     for record in records:
+        if record.phase == "summary":  # of the whole run
+            continue
         for metric, value in record.metrics.items():
             if metric not in series:
                 series[metric] = Series()

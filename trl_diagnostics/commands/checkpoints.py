@@ -21,6 +21,7 @@ from rich.text import Text
 
 from ..diagnosis import Diagnosis
 from ..engine.finding import DiagnosticsError
+from ..explain import wrapped
 from ..sinks.story import number
 from ..sources.advice import Advice
 from ..sources.checkpoints import Checkpoint
@@ -45,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(diagnosis: Diagnosis, advice: Advice) -> None:
     go_on, ship = (f"{one.path}. " if one else "" for one in (advice.go_on, advice.ship))
-    facts([("Go on from", go_on + advice.why_go_on), ("Ship", ship + advice.why_ship)])
+    if advice.go_on is None and advice.ship is None:
+        say(wrapped(advice.why_go_on, "", "  "))
+    else:
+        facts([("Go on from", go_on + advice.why_go_on), ("Ship", ship + advice.why_ship)])
     found = diagnosis.checkpoints
     say(f"\n{count(len(found), 'checkpoint')} in {found[0].path.parent}")
     show(table(["step", "weights", "to go on", "score", "against it"], map(_row, found), ["step"]))

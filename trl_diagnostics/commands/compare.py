@@ -30,7 +30,7 @@ from ..sinks.story import number
 from ..sources.resume import Difference, differences
 from .diagnose import Result, one_run
 from .rules import trainer_named
-from .terminal import count, print_json, say, show, table
+from .terminal import count, cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
@@ -93,22 +93,30 @@ def _problems(diagnosis: Diagnosis) -> list[Finding]:
 
 
 def _answer(a: Diagnosis, b: Diagnosis, found: list[Compared], asked: str | None) -> Answer:
-    """Weights that are ruined decide; then the metric that the trainer is for."""
+    """Weights that are ruined decide, then the metric that the trainer is for, then a run that is probably wasted."""
     by_name, config = {one.metric: one for one in found}, (a.run.config, b.run.config)
     if asked and asked not in by_name:
         raise DiagnosticsError(f"--metric: the runs have no steps in common with '{asked}'{suggest(asked, by_name)}")
     metric, passed = (asked, []) if asked else goal(found, *config)
-    for better, bad, good in (("A", b, a), ("B", a, b)):
-        ruined = [finding for finding in only(bad, good) if finding.level == Severity.CRITICAL]
-        if ruined and not any(finding.level == Severity.CRITICAL for finding in _problems(good)):
-            other = "A" if better == "B" else "B"
-            return Answer(better, f"{other} has {ruined[0].rule} (critical) since step {ruined[0].first_step}", metric)
-    if metric is None:
-        return Answer(None, "; ".join(passed) or "the runs share no metric that tells which one is better")
-    because = _because(by_name[metric])
-    if reasons := incomparable(metric, *config):
-        because += f"; but mind that {', '.join(reasons)} differ{'s' * (len(reasons) == 1)}"
-    return Answer(by_name[metric].winner, "; ".join([because, *passed]), metric)
+    if ruined := _spoilt(a, b, Severity.CRITICAL):
+        return Answer(*ruined, metric)
+    winner, because = None, "; ".join(passed) or "the runs share no metric that tells which one is better"
+    if metric is not None:
+        winner, because = by_name[metric].winner, "; ".join([_because(by_name[metric]), *passed])
+        if reasons := incomparable(metric, *config):
+            because += f"; but mind that {', '.join(reasons)} differ{'s' * (len(reasons) == 1)}"
+    if winner is None and (wasted := _spoilt(a, b, Severity.HIGH)):
+        return Answer(wasted[0], f"{wasted[1]}; {because}", metric)
+    return Answer(winner, because, metric)
+
+
+def _spoilt(a: Diagnosis, b: Diagnosis, level: Severity) -> tuple[str, str] | None:
+    """The other run, and why, if one run only has a finding that bad."""
+    worst = [[finding for finding in _problems(one) if finding.level >= level] for one in (a, b)]
+    if bool(worst[0]) == bool(worst[1]):
+        return None
+    better, other, finding = ("B", "A", worst[0][0]) if worst[0] else ("A", "B", worst[1][0])
+    return better, f"{other} has {finding.rule} ({finding.severity}) since step {finding.first_step}"
 
 
 def _because(one: Compared) -> str:
@@ -116,7 +124,8 @@ def _because(one: Compared) -> str:
     if one.p is None:
         few = f"{count(one.common, 'log')} in common, {FEWEST} are needed"
         return f"{said}; too little to tell ({few if one.common < FEWEST else 'each log is nearly the one before'})"
-    return f"{said} ({_difference(one)}, p {_p(one.p)})"
+    p = _p(one.p) if one.p < 0.001 else f"= {_p(one.p)}"
+    return f"{said} ({_difference(one)}, p {p})"
 
 
 def _span(one: Compared) -> str:
@@ -130,7 +139,7 @@ def _difference(one: Compared) -> str:
 
 
 def _p(p: float) -> str:
-    return "below 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def differing(a: Diagnosis, b: Diagnosis) -> list[Difference]:
@@ -156,14 +165,16 @@ def _print(
     if curves:
         one = curves[0]
         say(f"\nCurves, means {_span(one)} ({count(one.points, 'log')} in common)")
-        show(table(["metric", "better", "A", "B", "B - A", "95 % interval", "p"], _rows(answer, curves), NUMBERS))
+        show(table(["metric", "better", "A", "B", "B - A (95 %)", "p"], _rows(answer, curves), NUMBERS))
+        if any(change.topic == "dataset" for change in changes):
+            say("They were trained on different data: metrics of training may differ for that alone.")
     _print_holes(series)
     _print_findings(a.diagnosis, b.diagnosis)
     if any(one.p is not None for one in curves):
         say("\n" + wrapped(f"{HOW} {MANY}", "", ""))
 
 
-NUMBERS = ("A", "B", "B - A", "95 % interval", "p")
+NUMBERS = ("A", "B", "B - A (95 %)", "p")
 
 
 def _described(result: Result) -> str:
@@ -187,7 +198,7 @@ def _print_config(a: Result, b: Result, changes: list[Difference]) -> None:
 
 
 def _value(value: Any) -> str:
-    return number(value) if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else cut(str(value), 24)
 
 
 def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
@@ -199,8 +210,8 @@ def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
     rows = []
     differing = [one for one in curves if one.a != one.b or one.metric == answer.metric]
     for one in sorted(differing, key=key)[:MOST_ROWS]:
-        interval = ["", "-"] if one.p is None else [f"{one.low:+.3g} to {one.high:+.3g}", _p(one.p)]
-        rows.append([one.metric, one.better or "", number(one.a), number(one.b), f"{one.b - one.a:+.3g}", *interval])
+        apart = ["", "-"] if one.p is None else [f"{one.low:+.3g} to {one.high:+.3g}", _p(one.p)]
+        rows.append([one.metric, one.better or "", number(one.a), number(one.b), *apart])
     return rows
 
 
@@ -225,7 +236,7 @@ def _print_findings(a: Diagnosis, b: Diagnosis) -> None:
     for heading, findings in groups.items():
         for finding in findings:
             said = f"[{finding.severity.upper()}] {finding.rule} since step {finding.first_step}: {finding.message}"
-            say(wrapped(f"{heading}  {said}", "  ", " " * 13))
+            say(wrapped(said, f"  {heading.ljust(9)}  ", " " * 13))
 
 
 def _document(

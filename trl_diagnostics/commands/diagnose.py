@@ -29,6 +29,7 @@ from rich.text import Text
 from ..diagnosis import Diagnosis, diagnose
 from ..engine.engine import ACTIVE, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import DiagnosticsError, Finding, Record, Severity
+from ..explain import wrapped
 from ..sinks import story
 from ..sinks.console import rank, summary
 from ..sources.logs import find_runs, open_run
@@ -192,8 +193,11 @@ def _print_one(result: Result) -> None:
     diagnosis = result.diagnosis
     findings = list(diagnosis.findings)
     said = summary(findings, diagnosis.coverage, diagnosis.records, diagnosis.broken, None, width(), "--json")
-    say(said.removeprefix("TRL diagnostics: "))
-    print()
+    head, _, rest = said.removeprefix("TRL diagnostics: ").partition("\n")
+    ended = diagnosis.postmortem or {"exit_reason": "completed"}
+    if ended["exit_reason"] not in story.CALM:
+        head += f"; the run {story.ENDED[ended['exit_reason']]} at step {ended['last_step']}"
+    say(f"{wrapped(head, '')}\n{rest}\n")
     facts(_facts(result))
 
 

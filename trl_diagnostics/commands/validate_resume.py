@@ -31,7 +31,7 @@ from ..sinks.run_dir import last_metadata
 from ..sources.checkpoints import checkpoints, output_dir_of
 from ..sources.resume import BREAKS, CHANGES, Difference, differences, resume_record
 from .postmortem import run_dir_of
-from .terminal import colored, count, print_json, say, show, table
+from .terminal import count, cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
@@ -112,7 +112,7 @@ def _print(checkpoint: Path | None, differing: list[Difference], findings: list[
         say(wrapped(f"Fix: {finding.fix}", " " * 7) if finding.fix else "")
     if differing:
         say("")
-        rows = [[one.field, str(one.before), str(one.after), colored(one.effect)] for one in differing]
+        rows = [[one.field, cut(str(one.before), 24), cut(str(one.after), 24), one.effect] for one in differing]
         show(table(["differs", "before", "after", "effect"], rows))
     if unknown:
         say("\n" + wrapped(f"Not compared, for the run has no such argument: {', '.join(unknown)}", "", "  "))

@@ -244,6 +244,7 @@ def ended(diagnosis: "Diagnosis") -> str:
     if not diagnosis.postmortem:
         return ""
     reason, what = diagnosis.postmortem["exit_reason"], diagnosis.postmortem.get("what", "")
+    what = "" if reason == "completed" else what  # it says the same
     return f"The run {ENDED.get(reason, reason)} at step {diagnosis.postmortem['last_step']}. {what}".strip()
 
 

@@ -1,0 +1,271 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""`postmortem`, `checkpoints` and `validate-resume`: what is said after a run, in words and as JSON."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from cli_kit import BROKEN, recorded, run, run_dir, run_json
+from safetensors.numpy import save_file
+
+from trl_diagnostics.engine.engine import Engine
+from trl_diagnostics.engine.rulebook import collect_rules
+from trl_diagnostics.metrics.names import MetricMap
+from trl_diagnostics.sinks.postmortem import infer, postmortem
+from trl_diagnostics.sinks.run_dir import POSTMORTEM, write_json
+from trl_diagnostics.sources.checkpoints import checkpoints
+
+
+def checkpoint(output_dir, step, value=1.0, without=()):
+    """A checkpoint as far as its files tell."""
+    folder = output_dir / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    save_file({"w": np.full((4, 4), value, "float32")}, folder / "model.safetensors")
+    for name in {"optimizer.pt", "scheduler.pt", "rng_state.pth"} - set(without):
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("data", "x")
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": []}))
+    return folder
+
+
+def died(folder, reason="exception", **fields):
+    """A run directory whose run died after the weights broke."""
+    path = run_dir(folder, BROKEN, ended=None)
+    label, records = recorded(BROKEN)
+    engine = Engine(collect_rules(), label["trainer"], label["config"], MetricMap(label["trainer"]))
+    findings = [finding for record in records for finding in engine.update(record)]
+    said = {"last_step": 40, "at": time.time() - 7300, "records": records, "findings": findings}
+    said |= {"found": checkpoints(folder), "command": "python train.py", "traceback": "Traceback:\n  line\nBoom: no"}
+    write_json(path / POSTMORTEM, postmortem(reason, "ValueError: no", **{**said, **fields}))
+    return path
+
+
+# postmortem
+
+
+def test_postmortem_in_plain_words(tmp_path, capsys):
+    good = checkpoint(tmp_path, 5)
+    checkpoint(tmp_path, 30, float("nan"))
+    path = died(tmp_path)
+    root = infer(path)["root_finding"]
+    code, out, err = run(capsys, "postmortem", tmp_path)
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0].startswith("The run ended with an exception at step 40, 2") and lines[0].endswith("(2 hours ago).")
+    assert lines[1] == "  ValueError: no"
+    said = {line.split("  ")[0]: line for line in lines if line[:1].isalpha()}
+    assert said["Run"] == f"Run         {path}"
+    assert said["After"].startswith(f"After       [CRITICAL] {root['rule']} since step {root['first_step']}: ")
+    assert str(good) in out and f'trainer.train(resume_from_checkpoint="{good}")' in " ".join(out.split())
+    assert lines[-4:] == ["Traceback", "  Traceback:", "    line", "  Boom: no"]
+
+
+def test_postmortem_of_a_run_that_ended_well(tmp_path, capsys):
+    run_dir(tmp_path)
+    code, out, _ = run(capsys, "postmortem", tmp_path / "diagnostics")
+    assert code == 0 and out.startswith("The run came to its end at step 200, ")
+    assert "After       no finding" in out and "Go on with" not in out and "Traceback" not in out
+
+
+DIES = """
+import os, sys
+import tiny
+from transformers import TrainerCallback
+from trl_diagnostics import DiagnosticsCallback
+
+class Dies(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 14:
+            os._exit(9)
+
+options = {"max_steps": 30, "save_strategy": "steps", "save_steps": 10}
+tiny.make_trainer("sft", sys.argv[1], [DiagnosticsCallback(), Dies()], **options).train()
+"""
+
+
+@pytest.mark.slow
+def test_a_real_training_that_vanishes(tmp_path, capsys):
+    scripts = str(Path(tiny.__file__).parent)
+    environment = {**os.environ, "PYTHONPATH": scripts}
+    done = subprocess.run([sys.executable, "-c", DIES, tmp_path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    code, out, _ = run(capsys, "postmortem", tmp_path)
+    assert code == 0 and re.match("The run was killed from outside at step 1[34], ", out)
+    assert f"{tmp_path}/checkpoint-10, the last one; all its weights are finite" in " ".join(out.split())
+    code, out, _ = run(capsys, "diagnose", tmp_path)
+    assert code == 0 and "13 logs up to step 13" in " ".join(out.split())
+    assert re.match("no findings in 13 logs; the run was killed from outside at step 1[34]\n", out)
+    code, out, _ = run(capsys, "checkpoints", tmp_path)
+    assert code == 0 and out.startswith(f"Go on from  {tmp_path}/checkpoint-10. ")
+    code, out, _ = run(capsys, "watch", tmp_path, "--interval", "0.1")
+    assert code == 0 and "vanished" in out
+    (tmp_path / "new.yaml").write_text("learning_rate: 1e-5\n")
+    code, document = run_json(capsys, "validate-resume", tmp_path, "--config", tmp_path / "new.yaml")
+    assert [one["field"] for one in document["differences"]] == ["learning_rate"]
+
+
+def test_postmortem_as_json_is_the_file(tmp_path, capsys):
+    path = died(tmp_path)
+    code, document = run_json(capsys, "postmortem", tmp_path)
+    assert (code, document.pop("run_dir")) == (0, str(path))
+    assert document == json.loads((path / POSTMORTEM).read_text())
+
+
+def test_a_long_traceback_is_cut_at_its_start(tmp_path, capsys):
+    died(tmp_path, traceback="\n".join(f"line {i}" for i in range(40)))
+    out = run(capsys, "postmortem", tmp_path)[1]
+    assert "Traceback (the last 12 of 40 lines)\n  line 28\n" in out and out.endswith("  line 39\n")
+
+
+@pytest.mark.parametrize("make", [True, False])
+def test_postmortem_of_no_run(make, tmp_path, capsys):
+    folder = tmp_path / "x"
+    if make:
+        folder.mkdir()
+    said = f"{folder}: no run directory; expected a folder with metrics.jsonl or heartbeat.json\n"
+    missing = f"{folder}: no such folder; expected a run directory or the output_dir of a run\n"
+    assert run(capsys, "postmortem", folder) == (2, "", said if make else missing)
+
+
+# checkpoints
+
+
+def test_checkpoints(tmp_path, capsys):
+    first = checkpoint(tmp_path, 50)
+    second = checkpoint(tmp_path, 100, without=["optimizer.pt"])
+    checkpoint(tmp_path, 150, float("nan"))
+    run_dir(tmp_path)
+    code, out, err = run(capsys, "checkpoints", tmp_path)
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0].startswith(f"Go on from  {first}. ")
+    assert any(line.startswith(f"Ship        {second}. ") for line in lines)
+    assert f"3 checkpoints in {tmp_path}" in lines
+    rows = [line.split() for line in lines[-3:]]
+    assert [row[:2] for row in rows] == [["50", "finite"], ["100", "finite"], ["150", "not"]]
+    assert "lacks optimizer" in lines[-2] and "complete" in lines[-3]
+
+
+def test_checkpoints_as_json(tmp_path, capsys):
+    folder = checkpoint(tmp_path, 50)
+    run_dir(tmp_path)
+    code, document = run_json(capsys, "checkpoints", tmp_path)
+    assert (code, document["go_on"], document["ship"]) == (0, str(folder), str(folder))
+    assert [(one["step"], one["finite"], one["resumable"]) for one in document["checkpoints"]] == [(50, True, True)]
+
+
+def test_checkpoints_of_which_none_is_fit(tmp_path, capsys):
+    checkpoint(tmp_path, 50, float("inf"))
+    run_dir(tmp_path)
+    code, out, _ = run(capsys, "checkpoints", tmp_path)
+    assert code == 1 and out.startswith("None is fit: ")
+    assert run_json(capsys, "checkpoints", tmp_path)[1]["go_on"] is None
+
+
+def test_no_checkpoints(tmp_path, capsys):
+    run_dir(tmp_path)
+    said = f"{tmp_path}: there is no checkpoint of this run on disk\n"
+    assert run(capsys, "checkpoints", tmp_path) == (2, "", said)
+
+
+# validate-resume
+
+
+def validate(capsys, folder, text, *arguments, name="new.yaml"):
+    (folder / name).write_text(text)
+    return run(capsys, "validate-resume", folder, "--config", folder / name, *arguments)
+
+
+def test_the_same_config(tmp_path, capsys):
+    checkpoint(tmp_path, 100)
+    run_dir(tmp_path)
+    code, out, err = validate(capsys, tmp_path, "learning_rate: 3e-4\nseed: 0\n")
+    assert (code, err) == (0, "")
+    assert out == f"It would go on as the same run.\n  From {tmp_path}/checkpoint-100.\n"
+
+
+def test_another_learning_rate(tmp_path, capsys):
+    checkpoint(tmp_path, 100)
+    run_dir(tmp_path)
+    code, out, _ = validate(capsys, tmp_path, "learning_rate: 1e-5\nlogging_steps: 5\ndataset_name: x\n")
+    assert out.startswith("It would go on as another run: learning_rate was 0.0003 and is 1e-05.\n")
+    assert "[" in out and "learning_rate  0.0003  1e-05  changes the run" in out
+    assert "logging_steps  1       5      harmless" in out
+    assert out.endswith("Not compared, for the run has no such argument: dataset_name\n")
+    assert code == validate(capsys, tmp_path, "learning_rate: 1e-5\n")[0]
+    assert validate(capsys, tmp_path, "learning_rate: 1e-5\n", "--fail-on", "low")[0] == 1
+    assert validate(capsys, tmp_path, "learning_rate: 1e-5\n", "--fail-on", "never")[0] == 0
+
+
+def test_a_checkpoint_without_its_optimizer(tmp_path, capsys):
+    checkpoint(tmp_path, 100, without=["optimizer.pt"])
+    run_dir(tmp_path)
+    out = validate(capsys, tmp_path, "seed: 0\n")[1]
+    assert out.startswith("It would go on as another run: checkpoint: optimizer was there and is missing.\n")
+
+
+def test_against_the_metadata_of_another_run_and_as_json(tmp_path, capsys):
+    checkpoint(tmp_path / "a", 100)
+    batch = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
+    run_dir(tmp_path / "a", **batch)
+    other = run_dir(tmp_path / "b", **batch | {"optim": "adafactor", "gradient_accumulation_steps": 4})
+    code, document = run_json(capsys, "validate-resume", tmp_path / "a", "--config", other)
+    assert document["checkpoint"] == str(tmp_path / "a" / "checkpoint-100")
+    effects = {one["field"]: one["effect"] for one in document["differences"]}
+    assert (effects["optim"], effects["effective_batch_size"]) == ("breaks it", "changes the run")
+    assert document["differences"][0]["field"] == "optim"
+    assert {finding["severity"] for finding in document["findings"]} and code == 1
+
+
+def test_json_as_a_config(tmp_path, capsys):
+    run_dir(tmp_path)
+    out = validate(capsys, tmp_path, '{"learning_rate": 0.0003, "seed": 7}', name="new.json")[1]
+    assert out.startswith("It would go on as another run: seed was 0 and is 7.\n  There is no checkpoint on disk")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1\n", "neither YAML nor JSON: "),
+        ("- 1\n", "expected training arguments by their names, such as beta: 0.1\n"),
+        ("", "expected training arguments by their names, such as beta: 0.1\n"),
+    ],
+)
+def test_a_config_that_cannot_be_read(text, said, tmp_path, capsys):
+    run_dir(tmp_path)
+    code, out, err = validate(capsys, tmp_path, text)
+    assert (code, out) == (2, "") and err.startswith(f"--config: {tmp_path}/new.yaml: {said}")
+
+
+def test_a_config_that_is_not_there(tmp_path, capsys):
+    run_dir(tmp_path)
+    said = f"--config: {tmp_path}/none.yaml: no such file\n"
+    assert run(capsys, "validate-resume", tmp_path, "--config", tmp_path / "none.yaml") == (2, "", said)
+
+
+def test_nothing_in_a_config_is_run(tmp_path, capsys):
+    run_dir(tmp_path)
+    text = f"seed: !!python/object/apply:os.system ['touch {tmp_path}/owned']\n"
+    assert validate(capsys, tmp_path, text)[0] == 2
+    assert not (tmp_path / "owned").exists()
