@@ -233,12 +233,10 @@ def _read_states(found: list[Path]) -> tuple[Path, Log]:
             log = read_json(path)
         except DiagnosticsError as error:
             notes[str(error)] = None
-            if path is found[-1]:
-                raise
-        else:
-            log.notes.update(notes)
-            return path, log
-    raise AssertionError("unreachable")
+            continue
+        log.notes.update(notes)
+        return path, log
+    raise DiagnosticsError("; ".join(notes))
 
 
 def _read_run_dir(folder: Path) -> Log:
