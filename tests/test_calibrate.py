@@ -195,8 +195,13 @@ def test_a_rule_is_summed_up():
 
 
 def test_explain_shows_what_the_table_says_of_a_rule():
-    runs = [faulty(said("right", 12)), faulty(), fine(said("right", 3))]
-    numbers = {"right when it fired": "1 of 2", "fired when expected": "1 of 2", "healthy runs": "1"}
+    healthy = [fine(said("right", 3)), fine(seed=2), fine(trainer="gkd"), fine(trainer="dpo")]  # GKD is an SFT trainer
+    runs = [faulty(said("right", 12)), faulty(), *healthy]
+    numbers = {
+        "right when it fired": "1 of 2",
+        "fired when expected": "1 of 2",
+        "fired in healthy runs of its trainers": "1 of 3",
+    }
     assert measured(runs, [rule("> 1")]) == {"right": numbers}
     assert measured(runs, [rule("> 1", severity=Severity.INFO)])["right"]["right when it fired"] == "-"
     assert measured([fine()], [rule("> 1")]) == {}

@@ -244,7 +244,7 @@ def _predicates(any_of: tuple[Predicate, ...]) -> list[str]:
 
 def _measured(rule: Rule) -> list[str]:
     numbers = json.loads((BUILTIN / "accuracy.json").read_text(encoding="utf-8"))
-    return [f"{column}: {value or 0}" for column, value in numbers.get(rule.name, {}).items()]
+    return [f"{column}: {value}" for column, value in numbers.get(rule.name, {}).items()]
 
 
 def _described(rules: Iterable[Rule]) -> list[str]:

@@ -24,6 +24,7 @@ from typing import Any
 from calibration.runs import Judged
 from trl_diagnostics.engine.finding import Severity
 from trl_diagnostics.engine.rule import Rule
+from trl_diagnostics.metrics.names import MetricMap
 
 
 Z = 1.959963984540054  # 95 % of a normal distribution lie within so many standard deviations
@@ -233,12 +234,15 @@ class OfRule:
             Of the runs that expect it, those in which it fired. A fault may expect one of several rules.
         healthy (`int`):
             Healthy runs in which it fired.
+        healthy_runs (`int`):
+            Healthy runs of its trainers.
     """
 
     rule: Rule
     precision: Rate
     recall: Rate
     healthy: int
+    healthy_runs: int
 
 
 def of_rule(rule: Rule, runs: list[Judged]) -> OfRule:
@@ -250,6 +254,7 @@ def of_rule(rule: Rule, runs: list[Judged]) -> OfRule:
         precision=rate((run, name in run.expected or name in run.symptoms) for run in fired),
         recall=rate((run, any(hit.rule == name for hit in run.hits)) for run in runs if name in run.expected),
         healthy=sum(not run.fault for run in fired),
+        healthy_runs=sum(not run.fault and rule.applies_to(MetricMap(run.trainer).family) for run in runs),
     )
 
 

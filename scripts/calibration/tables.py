@@ -225,7 +225,7 @@ def measured(runs: list[Judged], rules: list[Rule]) -> dict[str, dict[str, str]]
         one.rule.name: {
             "right when it fired": _right(one)[0],
             "fired when expected": counted(one.recall),
-            "healthy runs": str(one.healthy),
+            "fired in healthy runs of its trainers": f"{one.healthy} of {one.healthy_runs}",
         }
         for one in rules_seen(runs, rules)
     }

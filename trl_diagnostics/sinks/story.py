@@ -217,9 +217,8 @@ def accuracy(rule: str) -> str:
     right = measured.get("right when it fired", "-")
     if right == "-":
         return ""
-    healthy = int(measured.get("healthy runs") or 0)
-    alarm = f", and fired in {_counted(healthy, 'healthy run')}" if healthy else ""
-    return f"Right in {right} recorded runs in which it fired{alarm}."
+    healthy = measured.get("fired in healthy runs of its trainers")
+    return f"Right in {right} recorded runs in which it fired{f', fired in {healthy} healthy ones' if healthy else ''}."
 
 
 def last_checkpoint(diagnosis: "Diagnosis") -> tuple[str, str]:
