@@ -154,6 +154,9 @@ def test_another_run_is_told_from_the_same_one(case, interrupted, tmp_path):
     _, findings = resumes(folder)
     assert {finding.rule for finding in findings if finding.severity != "info"} == expected
     assert {finding.step for finding in findings} == {STOP}
+    told = json.loads((folder / "diagnostics" / "resume_1.json").read_text())
+    assert (told["schema_version"], told["step"]) == (1, STOP)
+    assert {"changes the run"} <= {difference["effect"] for difference in told["differences"]}
 
 
 def test_weights_that_were_not_loaded_are_seen_in_the_loss(interrupted, tmp_path):
@@ -171,7 +174,7 @@ def test_data_that_are_not_skipped(interrupted, tmp_path):
     options = {"ignore_data_skip": True}
     train("sft", folder, [StopsAt(STOP + 2)], resume=str(folder / f"checkpoint-{STOP}"), **options)
     (_, first), findings = resumes(folder)
-    assert {finding.rule for finding in findings if finding.severity != "info"} == {"resume_data_not_skipped"}
+    assert {finding.rule for finding in findings if finding.severity != "info"} == {"resume_data_seen_again"}
     assert first.metrics["resume_epoch_jump"] == pytest.approx(-STOP * first.metrics["resume_epoch_usual"], rel=0.01)
 
 

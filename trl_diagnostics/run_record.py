@@ -44,6 +44,7 @@ from .sinks.run_dir import (
     METRICS,
     POSTMORTEM,
     REPORTS,
+    RESUME,
     START,
     RunDir,
     last_metadata,
@@ -182,6 +183,7 @@ class RunRecord:
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
         checkpoint = folder if folder.is_dir() else None
         different = differences(before, metadata, checkpoint)
+        self.files.write_metadata(RESUME, {"step": step, "differences": [one.to_json() for one in different]})
         return resume_record(before, metadata, checkpoint, step), _mismatch(different, self.files.path)
 
     def beat(self, doing: str) -> None:

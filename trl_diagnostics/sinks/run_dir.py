@@ -33,12 +33,22 @@ SCHEMA_VERSION = 1
 
 METRICS, FINDINGS, COVERAGE = "metrics.jsonl", "findings.jsonl", "coverage.json"
 START, FINAL = "run_metadata_start", "run_metadata_final"  # `<name>.json`, and `<name>_<n>.json` after the n-th resume
+RESUME = "resume"  # `resume_<n>.json`: what differed at the n-th resume
 POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG = "postmortem.json", "heartbeat.json", "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
 
 LINES = (METRICS, FINDINGS)  # a resumed run goes on in these
 OF_ONE_ATTEMPT = (POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG, REPORTS)
-OF_ONE_RUN = (*LINES, COVERAGE, f"{START}*.json", f"{FINAL}*.json", SNAPSHOTS, DIFFS, *OF_ONE_ATTEMPT)
+OF_ONE_RUN = (
+    *LINES,
+    COVERAGE,
+    f"{START}*.json",
+    f"{FINAL}*.json",
+    f"{RESUME}*.json",
+    SNAPSHOTS,
+    DIFFS,
+    *OF_ONE_ATTEMPT,
+)
 LEFT_OVER = ("*.json.*-*-*.part", "*.jsonl.kept", "*.jsonl.late")  # of a process that was killed while it wrote
 
 
@@ -119,7 +129,7 @@ class RunDir:
         write_json(self.path / COVERAGE, coverage)
 
     def write_metadata(self, name: str, data: dict[str, Any]) -> None:
-        """Write `run_metadata_start.json` or `run_metadata_final.json`; what is there stays as it is."""
+        """Write the metadata of a start or an end, or what differed at a resume; what is there stays as it is."""
         file = self.path / _numbered(name, self.resumes)
         if not file.exists():
             write_json(file, {"schema_version": SCHEMA_VERSION, **data})

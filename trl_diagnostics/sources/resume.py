@@ -90,7 +90,7 @@ SHOWN = {  # topic -> the field whose two values the message of its rule shows
     "world_size": "world_size",
     "dataset_rows": "train_dataset.rows",
 }
-FOLLOWS_BATCH = "generation_batch_size steps_per_generation"
+FOLLOWS_BATCH = "generation_batch_size steps_per_generation per_device_train_batch_size gradient_accumulation_steps"
 BATCH = ("per_device_train_batch_size", "gradient_accumulation_steps")
 PARTS = {  # of a checkpoint -> topic, and what it does when it is missing
     "weights": ("weights", BREAKS),
