@@ -499,6 +499,12 @@ class TestTrackio:
         assert len(steps_of(run)) == 2
         assert run.notes == ("p.db: some logs are no JSON, they are left out",)
 
+    def test_a_run_may_be_named_after_its_folder(self, tmp_path):
+        path = project(tmp_path / "p.db", {"./out/dpo": [{"loss": 1.0}], "/home/me/out": [{"loss": 2.0}] * 2})
+        found = find_runs(path)
+        assert found == [path / "._out_dpo", path / "_home_me_out"]
+        assert [len(steps_of(open_run(run))) for run in found] == [1, 2]
+
     def test_another_database_is_no_run(self, tmp_path):
         with sqlite3.connect(tmp_path / "x.db") as database:
             database.execute("CREATE TABLE t (x)")

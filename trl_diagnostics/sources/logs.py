@@ -248,6 +248,7 @@ def _read_run_dir(folder: Path) -> Log:
     version = found[0].get("trl_version") if found else None
     if len(found) > 1:
         log.notes[f"resumed {len(found) - 1} times; the training arguments are those of the last start"] = None
+    version = version if isinstance(version, str) else None
     return Log("run directory", rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
 
 

@@ -38,20 +38,19 @@ def _rows(path: Path, query: str, *values: str) -> Iterator[tuple]:
         with closing(_connect(path)) as database:
             database.text_factory = lambda data: data.decode("utf-8", "replace")
             yield from database.execute(query, values)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter from a damaged schema
         raise DiagnosticsError(f"{path}: no database of trackio: {error}") from None
 
 
-def runs_of(path: Path) -> list[str]:
+def runs_of(path: Path) -> dict[str, str]:
     """
-    Names of the runs in a project, the latest last.
+    The runs in a project, the latest last: their names by what stands for them in a path.
 
     Raises:
         [`DiagnosticsError`]: if it is not a database of trackio.
     """
-    return [
-        name for name, _ in _rows(path, "SELECT run_name, max(id) FROM metrics GROUP BY run_name ORDER BY max(id)")
-    ]
+    found = _rows(path, "SELECT run_name, max(id) FROM metrics GROUP BY run_name ORDER BY max(id)")
+    return {name.replace("/", "_"): name for name, _ in found if isinstance(name, str)}
 
 
 def read_trackio(path: Path, run: str | None = None) -> Log:
@@ -68,12 +67,14 @@ def read_trackio(path: Path, run: str | None = None) -> Log:
         [`DiagnosticsError`]: if it is not a database of trackio, or has no such run.
     """
     names = runs_of(path)
-    name = run or (names[-1] if names else "")
-    if name not in names:
-        raise DiagnosticsError(f"{path}: no run {name!r}, it has {', '.join(names) or 'none'}")
-    notes: dict[str, None] = {}
+    known = run or next(reversed(names), "")
+    if known not in names:
+        raise DiagnosticsError(f"{path}: no run {known!r}, it has {', '.join(names) or 'none'}")
+    name, notes = names[known], {}
     if run is None and len(names) > 1:
-        notes[f"of {len(names)} runs the latest is read; for another one give {path.name}/{names[0]}, say"] = None
+        notes[
+            f"of {len(names)} runs the latest is read; for another one give {path.name}/{next(iter(names))}, say"
+        ] = None
     return Log("trackio", lambda: to_rows(_cells(path, name, notes)), _config(path, name), notes)
 
 
