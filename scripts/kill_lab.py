@@ -168,6 +168,12 @@ class Trap(TrainerCallback):
 @cache
 def prepared(kind: str) -> Any:
     """A trainer that has done everything but train. Each process inherits it, which saves most of the time."""
+    import matplotlib.pyplot  # noqa: F401
+    import scipy.stats  # noqa: F401
+
+    import trl_diagnostics.diagnosis
+    import trl_diagnostics.sinks.report  # noqa: F401
+
     with tempfile.TemporaryDirectory() as folder:
         overrides = {"max_steps": 100_000, "save_strategy": "steps", "save_steps": 40, "save_total_limit": 3}
         if kind == "grpo":

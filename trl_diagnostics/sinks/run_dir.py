@@ -44,7 +44,7 @@ OF_ONE_RUN = (
     COVERAGE,
     f"{START}*.json",
     f"{FINAL}*.json",
-    f"{RESUME}*.json",
+    f"{RESUME}_[0-9]*.json",
     SNAPSHOTS,
     DIFFS,
     *OF_ONE_ATTEMPT,

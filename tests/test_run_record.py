@@ -1,0 +1,538 @@
+# Copyright 2020-2026 The HuggingFace Team. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a training leaves beside its metrics: where it came from, how it ended, and nothing in the process."""
+
+import faulthandler
+import gc
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import weakref
+
+import psutil
+import pytest
+import tiny
+from test_callback import CPU, Stage, StopsAt, findings, lines, messages, records, train
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from trl import SFTConfig
+
+from trl_diagnostics import DiagnosticsCallback, DiagnosticsError
+from trl_diagnostics.run_record import CAUGHT, OPEN, SIGTERM
+from trl_diagnostics.sinks.postmortem import VANISHED, infer
+from trl_diagnostics.sinks.run_dir import write_json
+from trl_diagnostics.sinks.watchdog import identity
+
+
+pytestmark = pytest.mark.usefixtures("reports", "nothing_goes_on")
+
+LOSS_ALERT = "all: loss > -1 for 3 steps -> high: loss is {value:.1f}"
+SAVING = {"save_strategy": "steps", "save_steps": 2}
+
+
+@pytest.fixture(autouse=True)
+def info_messages(caplog):
+    caplog.set_level(logging.INFO, "trl_diagnostics")
+
+
+class Boom(Exception):
+    pass
+
+
+class Raises(TrainerCallback):
+    """At the end of a step; `error` is raised if it is one, or called."""
+
+    def __init__(self, step, error):
+        self.step, self.error = step, error
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            if isinstance(self.error, BaseException):
+                raise self.error
+            self.error()
+
+
+def load(folder, name):
+    return json.loads((folder / "diagnostics" / name).read_text(), parse_constant=pytest.fail)
+
+
+def ended(folder):
+    found = load(folder, "postmortem.json")
+    return found["exit_reason"], found["last_step"]
+
+
+def start(folder, callback=None, step=0, **overrides):
+    """A training that began, and nothing else."""
+    args = SFTConfig(output_dir=str(folder), **(CPU | overrides))
+    state = TrainerState(global_step=step, max_steps=100, logging_steps=1, num_train_epochs=1)
+    callback = callback or DiagnosticsCallback()
+    if step:
+        state.stateful_callbacks["DiagnosticsCallback"] = callback.state()
+    callback.on_train_begin(args, state, TrainerControl())
+    return callback, args, state
+
+
+# A run that ends by itself
+
+
+def test_a_run_leaves_these_files(tmp_path, reports):
+    train(
+        "sft", tmp_path, DiagnosticsCallback(custom_alerts=[LOSS_ALERT], disable=["lr_zero"]), max_steps=32, **SAVING
+    )
+    assert sorted(path.name for path in (tmp_path / "diagnostics").iterdir()) == [
+        *("coverage.json", "findings.jsonl", "heartbeat.json", "metrics.jsonl", "postmortem.json"),
+        *("run_metadata_final.json", "run_metadata_start.json"),
+    ]
+    begun = load(tmp_path, "run_metadata_start.json")
+    assert (begun["schema_version"], begun["trainer"]) == (1, "sft")
+    own = begun["diagnostics"]
+    assert (own["custom_alerts"], own["custom_heuristics_dir"], own["disable"]) == ([LOSS_ALERT], None, ["lr_zero"])
+    assert (own["config"]["max_steps"], own["config"]["logging_steps"], own["config"]["world_size"]) == (32, 1, 1)
+    assert begun["arguments"]["save_steps"] == 2 and begun["train_dataset"]["rows"] == 1024
+    assert begun["model"]["class"] == "Qwen2ForCausalLM" and begun["tokenizer"]["class"] and begun["command"]["argv"]
+    final = load(tmp_path, "run_metadata_final.json")
+    last = [record for record in records(tmp_path) if record.phase == "train"][-1]
+    assert (final["exit_reason"], final["last_step"], final["broken"]) == ("completed", 32, {})
+    assert final["final_metrics"] == last.metrics and final["seconds"] > 0
+    assert sum(final["coverage"].values()) == len(load(tmp_path, "coverage.json"))
+    found = load(tmp_path, "postmortem.json")
+    assert (found["exit_reason"], found["last_step"]) == ("completed", 32)
+    assert found["what"] == "Training reached its end, step 32."
+    assert found["root_finding"]["rule"] == "alert_loss_gt_minus_1_for_3_steps"
+    assert found["last_verified_finite_checkpoint"] == str(tmp_path / "checkpoint-32")
+    assert infer(tmp_path / "diagnostics") == found
+    ((folder, diagnosis, plots),) = reports
+    assert folder == tmp_path / "diagnostics" / "reports" and plots is True
+    assert (diagnosis.records, diagnosis.last_step, diagnosis.postmortem) == (32, 32, found)
+    assert [finding.rule for finding in diagnosis.findings] == [finding.rule for finding in findings(tmp_path)]
+    assert [checkpoint.step for checkpoint in diagnosis.checkpoints] == list(range(2, 33, 2)) and diagnosis.advice
+
+
+def test_nothing_is_left_in_the_process(tmp_path, monkeypatch):
+    faulthandler.disable()  # pytest's own
+    handled = []
+    before = signal.signal(signal.SIGTERM, lambda *args: handled.append(args))
+    state = sys.excepthook, signal.getsignal(signal.SIGTERM), threading.active_count()
+    try:
+        callback, args, training = start(tmp_path)
+        assert (
+            sys.excepthook != state[0] and faulthandler.is_enabled() and (tmp_path / "diagnostics/crash.log").exists()
+        )
+        callback.on_train_end(args, training, TrainerControl())
+        wait_for(lambda: threading.active_count() == state[2])
+        assert (sys.excepthook, signal.getsignal(signal.SIGTERM)) == state[:2]
+        assert not faulthandler.is_enabled() and not (tmp_path / "diagnostics" / "crash.log").exists()
+        assert OPEN == [] and callback.run is None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        faulthandler.enable()
+
+
+def wait_for(condition, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_only_the_main_process_writes(tmp_path):
+    callback = DiagnosticsCallback()
+    args = SFTConfig(output_dir=str(tmp_path / "out"), **CPU)
+    state = TrainerState(max_steps=3, logging_steps=1, num_train_epochs=1, is_world_process_zero=False)
+    hook = sys.excepthook
+    callback.on_train_begin(args, state, TrainerControl())
+    callback.on_step_begin(args, state, TrainerControl())
+    callback.on_log(args, state, TrainerControl(), logs={"loss": 1.0})
+    callback.on_step_end(args, state, TrainerControl())
+    assert sys.excepthook == hook and OPEN == []
+    callback.on_train_end(args, state, TrainerControl())
+    assert not (tmp_path / "out" / "diagnostics").exists()
+
+
+def test_a_stop_by_a_rule_is_told_from_the_end(tmp_path):
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    train("sft", tmp_path, callback, [tiny.PoisonWeights(4)], max_steps=12, **SAVING)
+    found = load(tmp_path, "postmortem.json")
+    assert (found["exit_reason"], found["last_step"]) == ("stopped_by_rule", 4)
+    assert found["what"].startswith("nonfinite_weights ended training at step 4 of 12: ")
+    assert found["last_checkpoint"] == str(tmp_path / "checkpoint-4")
+    assert found["last_verified_finite_checkpoint"] == str(tmp_path / "checkpoint-2")
+    assert found["resume_command"].endswith(f'trainer.train(resume_from_checkpoint="{tmp_path}/checkpoint-2")')
+
+
+def test_another_callback_may_end_it(tmp_path):
+    train("sft", tmp_path, DiagnosticsCallback(), [StopsAt(3)], max_steps=12)
+    assert ended(tmp_path) == ("completed", 3)
+    assert load(tmp_path, "postmortem.json")["what"] == (
+        "Training ended at step 3 of 12, as a callback asked for or for lack of data."
+    )
+
+
+# Exceptions
+
+
+def test_an_exception_inside_with(tmp_path, caplog, reports):
+    with pytest.raises(Boom), DiagnosticsCallback() as callback:
+        train("sft", tmp_path, callback, [Raises(3, Boom("no hf_abcdefghijklmnopqrstuvwxyz0123456789"))], max_steps=9)
+    found = load(tmp_path, "postmortem.json")
+    assert (found["exit_reason"], found["last_step"]) == ("exception", 3)
+    assert found["what"].endswith("Boom: no <redacted>")
+    assert "in on_step_end\n" in found["traceback"] and "hf_abc" not in found["traceback"]
+    assert load(tmp_path, "run_metadata_final.json")["exit_reason"] == "exception"
+    assert messages(caplog, "TRL diagnostics: training ended (exception) at step 3.") and len(reports) == 1
+
+
+def test_an_exception_that_was_handled_inside_with(tmp_path):
+    with DiagnosticsCallback() as callback:
+        with pytest.raises(Boom):
+            train("sft", tmp_path, callback, [Raises(3, Boom())], max_steps=9)
+    assert load(tmp_path, "postmortem.json")["what"] == CAUGHT
+
+
+def test_with_around_a_training_that_ends_well(tmp_path):
+    with DiagnosticsCallback() as callback:
+        train("sft", tmp_path, callback, max_steps=2)
+    assert ended(tmp_path) == ("completed", 2)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(MemoryError(), "oom"), (RuntimeError("CUDA out of memory."), "oom"), (KeyboardInterrupt(), "interrupted")],
+    ids=["memory", "device memory", "interrupt"],
+)
+def test_reasons_of_exceptions(error, reason, tmp_path):
+    with pytest.raises(type(error)), DiagnosticsCallback() as callback:
+        start(tmp_path, callback)
+        raise error
+    assert ended(tmp_path) == (reason, 0)
+
+
+def test_an_exception_that_the_program_handles_shows_at_the_next_training(tmp_path, caplog):
+    first, second = DiagnosticsCallback(), DiagnosticsCallback()
+    with pytest.raises(Boom):
+        train("sft", tmp_path, first, [Raises(3, Boom())], max_steps=9)
+    assert not (tmp_path / "diagnostics" / "postmortem.json").exists()
+    train("sft", tmp_path, second, max_steps=2)
+    assert ended(tmp_path) == ("completed", 2)
+    before = load(tmp_path, "attempts/1/postmortem.json")
+    assert (before["exit_reason"], before["last_step"], before["what"]) == ("exception", 3, CAUGHT)
+    assert load(tmp_path, "attempts/1/run_metadata_final.json")["exit_reason"] == "exception"
+    assert len(messages(caplog, "TRL diagnostics: training ended (exception) at step 3.")) == 1
+    assert first.broken == second.broken == {}
+
+
+def test_a_training_in_the_handler_of_an_exception_knows_it(tmp_path):
+    start(tmp_path / "a")
+    try:
+        raise Boom("why")
+    except Boom:
+        start(tmp_path / "b")
+    assert load(tmp_path / "a", "postmortem.json")["what"].endswith("Boom: why")
+
+
+def test_a_smaller_batch_after_one_too_large(tmp_path):
+    callback, args, _ = start(tmp_path / "a", auto_find_batch_size=True)
+    callback.on_train_begin(args, TrainerState(max_steps=9, logging_steps=1, num_train_epochs=1), TrainerControl())
+    found = load(tmp_path / "a", "attempts/1/postmortem.json")
+    assert found["exit_reason"] == "oom" and found["what"].startswith(
+        "auto_find_batch_size started the training again"
+    )
+
+
+def test_two_callbacks_in_one_training_do_not_end_each_other(tmp_path):
+    both = [DiagnosticsCallback(run_dir=tmp_path / name) for name in "ab"]
+    hook = sys.excepthook
+    trainer = tiny.make_trainer("sft", tmp_path / "out", both, max_steps=2)
+    trainer.train()
+    for name in "ab":
+        assert json.loads((tmp_path / name / "postmortem.json").read_text())["exit_reason"] == "completed"
+    assert sys.excepthook == hook
+
+
+def test_an_end_that_was_a_mistake_is_corrected(tmp_path):
+    """A training inside of another one, for example in a callback."""
+    outer, args, state = start(tmp_path / "outer")
+    start(tmp_path / "inner")
+    assert ended(tmp_path / "outer") == ("exception", 0)
+    state.global_step = 100
+    outer.on_train_end(args, state, TrainerControl())
+    assert ended(tmp_path / "outer") == ("completed", 100)
+
+
+# SIGTERM
+
+
+@pytest.fixture
+def handled():
+    """The handler that the user had installed, and what it was called with."""
+    calls = []
+
+    def handler(number, frame):
+        calls.append(number)
+
+    before = signal.signal(signal.SIGTERM, handler)
+    yield calls
+    assert signal.getsignal(signal.SIGTERM) is handler
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_of_the_user_goes_before_us(tmp_path, handled, reports):
+    kill = Raises(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    seen = Raises(4, lambda: handled.append(ended(tmp_path)))
+    train("sft", tmp_path, DiagnosticsCallback(), [kill, seen, StopsAt(5)], max_steps=9)
+    assert handled == [signal.SIGTERM, ("sigterm", 3)]  # written at once, whatever the handler does then
+    assert ended(tmp_path) == ("sigterm", 5)
+    assert load(tmp_path, "postmortem.json")["what"] == f"{SIGTERM} Training ended at step 5 of 9."
+    assert reports[0][2] is False  # no time for pictures
+
+
+def test_a_run_that_goes_on_to_its_end_has_reached_it(tmp_path, handled):
+    kill = Raises(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    train("sft", tmp_path, DiagnosticsCallback(), [kill], max_steps=6)
+    assert ended(tmp_path) == ("completed", 6) and handled == [signal.SIGTERM]
+
+
+def test_a_checkpoint_first(tmp_path, handled):
+    kill = Raises(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    callback = DiagnosticsCallback(checkpoint_on_sigterm=True)
+    trainer = train("sft", tmp_path, callback, [kill], max_steps=50, save_strategy="no")
+    assert trainer.state.global_step in (3, 4) and handled == [signal.SIGTERM]
+    found = load(tmp_path, "postmortem.json")
+    saved = tmp_path / f"checkpoint-{trainer.state.global_step}"
+    assert (found["exit_reason"], found["last_step"]) == ("sigterm", trainer.state.global_step)
+    assert found["last_verified_finite_checkpoint"] == str(saved)
+    train("sft", tmp_path, DiagnosticsCallback(), resume=str(saved), max_steps=8)
+    assert ended(tmp_path) == ("completed", 8)
+
+
+# Hangs
+
+
+def sleep_like_a_stuck_reward():
+    time.sleep(3.0)
+
+
+def test_a_hang_is_said_with_what_it_waits_for_and_the_run_goes_on(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.sinks.watchdog.LOOK", 0.05)
+    seen = []
+    look = Raises(4, lambda: seen.append((tmp_path / "diagnostics" / "postmortem.json").exists()))
+    train(
+        "sft",
+        tmp_path,
+        DiagnosticsCallback(hang_timeout=0.4),
+        [Raises(3, sleep_like_a_stuck_reward), look],
+        max_steps=5,
+    )
+    (said,) = messages(caplog, "TRL diagnostics: No sign of life for ")
+    assert "sleep_like_a_stuck_reward" in said and "last step 3." in said
+    (over,) = messages(caplog, "TRL diagnostics: training goes on after ")
+    assert ended(tmp_path) == ("completed", 5)
+    (hang,) = load(tmp_path, "postmortem.json")["hangs"]
+    assert hang["step"] == 3 and hang["seconds"] >= 2.9 and "sleep_like_a_stuck_reward" in hang["stack"]
+    log = (tmp_path / "diagnostics" / "hang.log").read_text()
+    assert "sleep_like_a_stuck_reward" in log and "most recent call first" in log
+
+
+def test_while_it_hangs_the_postmortem_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.sinks.watchdog.LOOK", 0.05)
+    found = []
+
+    def hang():
+        wait_for((tmp_path / "diagnostics" / "postmortem.json").exists)
+        found.append(infer(tmp_path / "diagnostics"))
+
+    train("sft", tmp_path, DiagnosticsCallback(hang_timeout=0.3), [Raises(2, hang)], max_steps=3)
+    assert found[0]["exit_reason"] == "hang" and "in hang\n" in found[0]["traceback"]
+    assert ended(tmp_path) == ("completed", 3)
+
+
+def test_a_program_that_left_its_training_does_not_hang(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("trl_diagnostics.sinks.watchdog.LOOK", 0.05)
+    monkeypatch.setattr("trl_diagnostics.sinks.watchdog.EVERY", 0.1)
+    with pytest.raises(Boom):
+        train("sft", tmp_path, DiagnosticsCallback(hang_timeout=0.2), [Raises(3, Boom())], max_steps=9)
+    wait_for(lambda: load(tmp_path, "heartbeat.json")["left"])
+    time.sleep(1.0)
+    assert messages(caplog, "TRL diagnostics: No sign of life") == []
+    found = infer(tmp_path / "diagnostics")
+    assert (found["exit_reason"], found["what"], found["last_step"]) == ("exception", CAUGHT, 3)
+
+
+# The run before
+
+
+def vanished(folder, **beat):
+    """What a run leaves that was killed at step 2."""
+    train("sft", folder, DiagnosticsCallback(), max_steps=2, **SAVING)
+    (folder / "diagnostics" / "postmortem.json").unlink()
+    written = load(folder, "heartbeat.json")
+    write_json(folder / "diagnostics" / "heartbeat.json", written | {"process_started": 1.0} | beat)
+
+
+def test_the_next_run_says_that_the_one_before_was_killed(tmp_path, caplog):
+    vanished(tmp_path)
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    said = f"TRL diagnostics: the run before in this folder ended (killed) at step 2. {VANISHED}"
+    assert messages(caplog, "TRL diagnostics: the run before") == [said]
+    assert load(tmp_path, "attempts/1/postmortem.json")["exit_reason"] == "killed"
+    assert ended(tmp_path) == ("completed", 1)
+
+
+def test_a_run_that_may_go_on_elsewhere_is_a_reason_to_warn(tmp_path, caplog):
+    vanished(tmp_path, host="node-7", time=time.time())
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    (said,) = messages(caplog, "TRL diagnostics: there is an unfinished run in this folder. ")
+    assert "The run is or was on node-7" in said
+    assert not (tmp_path / "diagnostics" / "attempts" / "1" / "postmortem.json").exists()
+
+
+def test_after_a_run_that_ended_well_nothing_is_said(tmp_path, caplog):
+    for _ in range(2):
+        train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    assert messages(caplog, "TRL diagnostics: the") == []
+
+
+def test_all_files_of_the_run_before_move(tmp_path):
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    left = {path.name for path in (tmp_path / "diagnostics").iterdir()} | {"hang.log", "crash.log"}
+    for name in ("hang.log", "crash.log"):
+        (tmp_path / "diagnostics" / name).write_text("x")
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    assert {path.name for path in (tmp_path / "diagnostics" / "attempts" / "1").iterdir()} == left
+
+
+# Resumes
+
+
+@pytest.fixture(scope="module")
+def half(tmp_path_factory):
+    """A run that was stopped at step 4 of 8."""
+    folder = tmp_path_factory.mktemp("half")
+    train("sft", folder, DiagnosticsCallback(), [StopsAt(4)], max_steps=8, **SAVING)
+    return folder
+
+
+@pytest.fixture
+def copied(half, tmp_path):
+    shutil.copytree(half, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
+    train("sft", copied, DiagnosticsCallback(), resume=str(copied / "checkpoint-4"), max_steps=8, **SAVING)
+    run_dir = copied / "diagnostics"
+    assert sorted(path.name for path in run_dir.glob("run_metadata_*")) == [
+        *("run_metadata_final.json", "run_metadata_final_1.json"),
+        *("run_metadata_start.json", "run_metadata_start_1.json"),
+    ]
+    assert load(copied, "run_metadata_start_1.json")["resumed"] == {
+        "number": 1,
+        "step": 4,
+        "records": 4,
+        "with_state": True,
+    }
+    assert [load(copied, name)["last_step"] for name in ("run_metadata_final.json", "run_metadata_final_1.json")] == [
+        4,
+        8,
+    ]
+    assert ended(copied) == ("completed", 8)
+    assert load(copied, "attempts/1/postmortem.json")["last_step"] == 4
+    assert [line["step"] for line in lines(copied, "metrics.jsonl") if line["phase"] == "train"] == list(range(1, 9))
+
+
+def test_a_resume_with_another_learning_rate(copied, caplog):
+    overrides = {"resume": str(copied / "checkpoint-4"), "max_steps": 8, "learning_rate": 1e-5, **SAVING}
+    train("sft", copied, DiagnosticsCallback(), **overrides)
+    assert "resume_learning_rate_changed" in [finding.rule for finding in findings(copied)]
+
+
+def test_a_mismatch_raises_before_the_first_step_every_time(copied):
+    overrides = {"resume": str(copied / "checkpoint-4"), "max_steps": 8, "learning_rate": 1e-5, **SAVING}
+    before = (copied / "diagnostics" / "metrics.jsonl").read_text().splitlines()
+    for _ in range(2):  # a refused start is not what the next one is compared with
+        with pytest.raises(DiagnosticsError) as error, DiagnosticsCallback(fail_on_resume_mismatch=True) as callback:
+            train("sft", copied, callback, **overrides)
+        assert str(error.value).splitlines() == [
+            f"fail_on_resume_mismatch: this is not the run that was recorded in {copied / 'diagnostics'}:",
+            "  learning_rate was 0.003 and is 1e-05 (changes the run)",
+            "Undo these changes, or leave fail_on_resume_mismatch out to go on with them.",
+        ]
+        assert ended(copied) == ("exception", 4)
+    after = (copied / "diagnostics" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in after if '"train"' in line] == [
+        json.loads(line)["step"] for line in before if '"train"' in line
+    ]
+    overrides["learning_rate"] = tiny.HEALTHY["sft"]["learning_rate"]
+    train("sft", copied, DiagnosticsCallback(fail_on_resume_mismatch=True), **overrides)
+    assert ended(copied) == ("completed", 8)
+
+
+def test_without_a_record_of_the_run_there_is_nothing_to_compare(copied):
+    callback = DiagnosticsCallback(run_dir=copied / "new", fail_on_resume_mismatch=True)
+    train("sft", copied, callback, resume=str(copied / "checkpoint-4"), max_steps=8, learning_rate=1e-5, **SAVING)
+    assert callback.broken == {}
+
+
+# Parts that fail
+
+
+@pytest.mark.parametrize(
+    ("target", "part"),
+    [
+        ("trl_diagnostics.run_record.provenance", "provenance"),
+        ("trl_diagnostics.sinks.report.write_report", "report"),
+        ("trl_diagnostics.run_record.checkpoints", "checkpoint search"),
+        ("trl_diagnostics.run_record.postmortem", "postmortem"),
+    ],
+)
+def test_a_part_that_fails_is_switched_off_alone(target, part, tmp_path, monkeypatch, caplog):
+    def fail(*args, **kwargs):
+        raise ZeroDivisionError("no")
+
+    monkeypatch.setattr(target, fail)
+    callback = DiagnosticsCallback()
+    trainer = train("sft", tmp_path, callback, max_steps=2)
+    assert trainer.state.global_step == 2 and list(callback.broken) == [part]
+    assert len(records(tmp_path)) == 3 and OPEN == []
+    assert (tmp_path / "diagnostics" / "postmortem.json").exists() == (part != "postmortem")
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+
+
+def test_no_run_keeps_its_model_alive(tmp_path):
+    callback = DiagnosticsCallback()
+    trainer = train("sft", tmp_path, callback, max_steps=1)
+    model = weakref.ref(trainer.model)
+    del trainer
+    gc.collect()
+    assert model() is None
+
+
+def test_this_process_is_alive_and_its_run_goes_on(tmp_path):
+    start(tmp_path)
+    found = infer(tmp_path / "diagnostics")
+    assert found["exit_reason"] == "unfinished" and f"process {os.getpid()}" in found["what"]
+    assert identity(psutil.Process())["pid"] == load(tmp_path, "heartbeat.json")["pid"]
+
+
+def test_logs_after_the_training_still_arrive(tmp_path):
+    stage = Stage(DiagnosticsCallback(), tmp_path)
+    stage.log({"loss": 1.0})
+    stage.end()
+    stage.log({"eval_loss": 1.0})
+    assert [record.phase for record in records(tmp_path)] == ["train", "eval"]
