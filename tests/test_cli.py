@@ -143,6 +143,24 @@ def test_explain_of_what_the_trainer_does_not_log(capsys):
     assert run(capsys, "rules", "--trainer", "")[::2] == (2, err)
 
 
+def test_explain_of_a_rule_file(tmp_path, capsys):
+    file = rule_file(tmp_path, GOOD + "unless: [lr_zero]\n")
+    code, out, err = run(capsys, "explain", file, "lr_zero")
+    assert (code, err) == (0, "")
+    mine, builtin = out.split("\n\n\n")
+    assert mine.startswith("boom: ") and "\n  lr_zero: " in mine and builtin.startswith("lr_zero: ")
+    assert "Measured on" not in mine
+    bad = rule_file(tmp_path, GOOD.replace("severity: high", "severity: hihg"), "bad")
+    code, out, err = run(capsys, "explain", bad)
+    assert (code, out) == (2, "") and err.startswith(f"{bad}:1:7: name: ") and "severity: 'hihg' is not one of" in err
+    assert run(capsys, "explain", tmp_path / "no.yaml") == (2, "", f"{tmp_path}/no.yaml: no such file or folder\n")
+
+
+def test_a_rule_of_ones_own_has_no_measured_accuracy(tmp_path, capsys):
+    out = run(capsys, "explain", rule_file(tmp_path, GOOD.replace("name: boom", "name: lr_zero"), "lr_zero"))[1]
+    assert out.startswith("lr_zero: ") and "Measured on" not in out
+
+
 def test_explain_of_several(capsys):
     code, out, err = run(capsys, "explain", "lr_zero", "kto_beta_*", "rewards/mar*", "--trainer", "dpo")
     assert (code, err) == (0, "")

@@ -104,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         "names",
         nargs="+",
         metavar="NAME",
-        help="a rule, a metric as TRL or this package calls it (kl, rewards/margins), or a glob such as 'dpo_*'",
+        help="a rule, a metric as TRL or this package calls it (kl, rewards/margins), a glob such as 'dpo_*', or a "
+        "rule file of your own",
     )
     what.add_argument("--trainer", help="trainer whose log has the metric: some keys mean something else in each")
     what.set_defaults(module="rules", function="explain_names")

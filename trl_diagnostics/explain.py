@@ -243,6 +243,8 @@ def _predicates(any_of: tuple[Predicate, ...]) -> list[str]:
 
 
 def _measured(rule: Rule) -> list[str]:
+    if rule.document is None or BUILTIN not in rule.document.path.parents:  # the user's own, whatever its name
+        return []
     numbers = json.loads((BUILTIN / "accuracy.json").read_text(encoding="utf-8"))
     return [f"{column}: {value}" for column, value in numbers.get(rule.name, {}).items()]
 

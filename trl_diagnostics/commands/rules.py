@@ -19,11 +19,11 @@ import os
 from pathlib import Path
 
 from ..engine.finding import DiagnosticsError
-from ..engine.rule import SEVERITIES, STATUSES, Rule, read_rules, select
+from ..engine.rule import SEVERITIES, STATUSES, Rule, merge_rules, read_rules, select
 from ..engine.rule_tests import check_tests
 from ..engine.rulebook import BUILTIN, collect_rules
 from ..engine.yaml_file import suggest
-from ..explain import explain_all, when_in_words, wrapped
+from ..explain import explain_all, explain_rule, when_in_words, wrapped
 from ..metrics.checks import check_metric
 from ..metrics.names import MetricMap, known_trainers
 from ..rule_files import check
@@ -95,9 +95,16 @@ def _described(rule: Rule) -> str:
 
 
 def explain_names(args: argparse.Namespace) -> int:
-    """Print what rules or metrics mean."""
-    trainer = None if args.trainer is None else map_of(args.trainer).trainer
-    print(explain_all(args.names, collect_rules(), trainer))
+    """Print what rules or metrics mean; the rules of the user's own files too."""
+    paths = [name for name in args.names if name.endswith((".yaml", ".yml"))]  # metrics have slashes, too
+    _must_exist(paths)
+    own, problems = read_rules(paths, check_metric)
+    if problems:
+        raise DiagnosticsError("\n".join(problems))
+    rules, names = collect_rules(), [name for name in args.names if name not in paths]
+    told = [explain_rule(rule, merge_rules(rules, own)) for rule in own]
+    told += [explain_all(names, rules, trainer_named(args.trainer))] if names else []
+    print("\n\n\n".join(told))
     return 0
 
 
