@@ -194,21 +194,19 @@ def _is_known(section: Any) -> bool:
 
 def _same_but_for_order(before: dict[str, Any], after: dict[str, Any]) -> bool:
     """Whether the training data have the same size in every respect that does not depend on the order of the rows."""
-    sizes = [
-        {key: (metadata.get("train_dataset") or {}).get(key) for key in ("rows", "columns", "bytes")}
-        for metadata in (before, after)
-    ]
-    return sizes[0] == sizes[1] and None not in sizes[0].values()
+    one, other = dict(_flat(before)), dict(_flat(after))
+    sizes = [f"train_dataset.{size}" for size in ("rows", "columns", "bytes")]
+    return all(one.get(size) is not None and one[size] == other.get(size) for size in sizes)
 
 
 def _transformers(metadata: dict[str, Any]) -> str | None:
-    return (metadata.get("packages") or {}).get("transformers")
+    return dict(_flat(metadata)).get("packages.transformers")
 
 
 def _base_weights(metadata: dict[str, Any]) -> str | None:
     """Hash of weights that are not trained; with shards it is of a part that depends on how many there are."""
-    found = (metadata.get("model") or {}).get("fingerprint") or {}
-    return None if found.get("sharded") else found.get("frozen")
+    known = dict(_flat(metadata))
+    return None if known.get("model.fingerprint.sharded") else known.get(FROZEN)
 
 
 def _side_by_side(
