@@ -46,7 +46,7 @@ MOST_PLOTS = 10  # of findings
 MOST_KEYS = 8
 SECONDS = ("s", "1/s")  # units of a timing
 NO_MATPLOTLIB = 'There are no plots, since matplotlib is not installed: `pip install "trl-diagnostics[report]"`.'
-NOT_WANTED = "Plots were not asked for."
+NOT_WANTED = "Written in haste, without pictures and timing: `trl-diagnostics diagnose` writes a whole report."
 # What people look at first, whatever the trainer; the first ones that a run logs are drawn.
 KEY_METRICS = (
     *("loss", "eval_loss", "reward", "reward_margin", "margin", "win_rate", "accuracy", "eval_reward"),
@@ -79,14 +79,15 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
         diagnosis ([`Diagnosis`]):
             What to report.
         plots (`bool`, *optional*, defaults to `True`):
-            Whether to draw, if matplotlib is installed.
+            Whether to read the records once more, for pictures (if matplotlib is installed) and timing. Without, a report
+            takes milliseconds however long the run.
 
     Returns:
         `list[Path]`: the files, the Markdown first, then the HTML.
     """
     heads = story.problems(diagnosis.findings)
     shown = story.everything(heads)
-    curves = _curves(diagnosis, shown)
+    curves = _curves(diagnosis, shown) if plots else {}
     drawn, note = _plots(diagnosis, shown, curves) if plots else ({}, NOT_WANTED)
     told = _told(diagnosis, heads, curves) | {"plots": drawn, "plots_note": note}
     pages = {"run_report.md": _markdown(), "run_report.html": _html()}
