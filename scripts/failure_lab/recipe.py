@@ -24,7 +24,7 @@ from transformers import TrainerCallback
 # A right answer that the logs cannot give: the recipe expects it all the same, so that calibration shows what is missing.
 WANTED = frozenset({"sft_eos_not_learned_risk"})
 # Thresholds are tuned on even seeds. The odd ones are the half that is held out: recorded when the rules were finished.
-FAULT_SEEDS, HEALTHY_SEEDS = (0, 9), (0, 2, 4, 6, 9, 11, 13, 15)
+FAULT_SEEDS, HEALTHY_SEEDS = (0, 9), (0, 2, 4, 6, 9, 11)
 
 
 @dataclass(frozen=True, kw_only=True)
