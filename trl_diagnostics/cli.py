@@ -121,9 +121,11 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:
     one.add_argument(
         "--plots",
         "--make-plots",
-        action=argparse.BooleanOptionalAction,
+        action="store_true",
+        default=None,
         help="write the report with plots; without --report into the folder reports of the run",
     )
+    one.add_argument("--no-plots", action="store_false", dest="plots", help="write the report without plots")
     _add_json(one)
     _add_fail_on(one)
     one.set_defaults(module="diagnose", function="run")
