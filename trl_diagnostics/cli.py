@@ -51,7 +51,7 @@ def _run(argv: list[str]) -> int:
         _give_up(sys.stdout)
         return _refuse(f"trl-diagnostics: {error}")
     except KeyboardInterrupt:
-        return 130  # what a shell says of Ctrl-C
+        return 0 if argv[:1] == ["watch"] else 130  # which ends with Ctrl-C; 130 is what a shell says of it
 
 
 def _command(argv: list[str]) -> int:

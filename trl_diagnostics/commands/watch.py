@@ -60,10 +60,7 @@ def run(args: argparse.Namespace) -> int:
             raise DiagnosticsError(follower.waiting_for)
         show(view(follower))
         return 0
-    try:
-        (_live if terminal().is_terminal else _lines)(follower, args.interval)
-    except KeyboardInterrupt:
-        pass
+    (_live if terminal().is_terminal else _lines)(follower, args.interval)
     return 0
 
 
