@@ -139,7 +139,7 @@ def test_the_first_log_that_can_show_the_fault_is_log_1():
 
 
 def test_a_table_says_how_soon():
-    late = {"logging_steps": 10, "seed": 1, "onset": 1, "logs": tuple(range(10, 301, 10))}
+    late = {"logging_steps": 10, "seed": 9, "onset": 1, "logs": tuple(range(10, 301, 10))}
     runs = [faulty(said("right", 11)), faulty()]
     runs += [faulty(said("right", step, "low"), **late) for step in (10, 30, 120)] + [faulty(**late)]
     header, _, *rows = [line.strip("| ").split(" | ") for line in by_logs(runs).splitlines()]
@@ -266,7 +266,7 @@ def test_most_built_in_rules_with_a_factor_have_a_curve():
     assert named.isdisjoint({"lr_zero", "nonfinite_loss", "nonfinite_weights"})
 
 
-def write_runs(folder, seeds=(0, 1)):
+def write_runs(folder, seeds=(0, 9)):
     """A learning rate of 0, found; the same fault, not to be seen; and a healthy run."""
     label = {"trainer": "sft", "trl_version": "1.16.0", "config": {"logging_steps": 1}, "replayed": False}
     for seed in seeds:
@@ -288,7 +288,7 @@ def recorded(tmp_path):
 def test_files_are_chosen_by_name_and_half(recorded):
     assert [path.name for path in files(recorded, "f*")] == [
         "found__made_up__0.jsonl.gz",
-        "found__made_up__1.jsonl.gz",
+        "found__made_up__9.jsonl.gz",
     ]
     assert {run.half for run in judge_all(recorded, [], half=TUNED)} == {TUNED}
     assert {run.half for run in judge_all(recorded, [], half=HELD_OUT)} == {HELD_OUT}
@@ -365,7 +365,7 @@ def test_misses_come_with_what_fired():
 
 
 def test_right_answers_that_no_rule_gives_are_told():
-    assert calibrate.unwritten([faulty(), faulty(seed=1), fine()], [rule("> 1")]) == "follows, of f"
+    assert calibrate.unwritten([faulty(), faulty(seed=9), fine()], [rule("> 1")]) == "follows, of f"
 
 
 @pytest.fixture
@@ -389,9 +389,9 @@ def test_page_and_numbers_are_written_and_found_stale(recorded, elsewhere, capsy
     assert json.loads(calibrate.MEASURED.read_text())["lr_zero"] == {
         "right when it fired": "1 of 1",
         "fired when expected": "1 of 2",
-        "healthy runs": "0",
+        "fired in healthy runs of its trainers": "0 of 1",
     }
-    (recorded / "hidden__made_up__1.jsonl.gz").unlink()
+    (recorded / "hidden__made_up__9.jsonl.gz").unlink()
     assert calibrate.main([*arguments, "--check"]) == 1
     unseen = f", but not verified is what it says about public logs: none in {recorded / 'none'}"
     assert capsys.readouterr().out.splitlines() == [

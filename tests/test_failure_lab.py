@@ -46,8 +46,8 @@ def test_every_name_is_there_once():
 
 def test_there_are_as_many_faults_and_runs_as_promised():
     assert len(FAULTS) >= 50
-    assert sum(len(recipe.seeds) for recipe in FAULTY) >= 300
-    assert sum(len(recipe.seeds) for recipe in HEALTHY) >= 200
+    assert sum(len(recipe.all_seeds) for recipe in FAULTY) >= 300
+    assert sum(len(recipe.all_seeds) for recipe in HEALTHY) >= 200
 
 
 def test_every_trainer_and_variant_is_there_faulty_and_healthy():
@@ -62,7 +62,7 @@ WRITE_ANSWERS = {"grpo", "rloo", "online_dpo", "distillation", "gkd"}
 
 def test_health_has_eight_seeds_and_two_hundred_logs():
     for recipe in HEALTHY:
-        assert len(recipe.seeds) >= 8, recipe.name
+        assert len(recipe.all_seeds) >= 8, recipe.name
         writes = recipe.variant == "logging10" and recipe.trainer in WRITE_ANSWERS
         logs = recipe.steps // recipe.overrides.get("logging_steps", 1)
         assert logs >= (100 if writes else 200), recipe.name  # those that write answers take long

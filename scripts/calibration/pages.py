@@ -16,6 +16,8 @@
 
 from textwrap import fill
 
+from failure_lab.corpus import FIRST_HELD_OUT
+
 from calibration.measures import healthy, never_named
 from calibration.public import Public
 from calibration.roc import Point, decisive
@@ -47,8 +49,8 @@ through the engine that judges live runs, record by record, with every built-in 
   purpose or nothing at all. Faults that need vLLM, several GPUs or a rare accident are replayed: their logs are
   computed, and the label of the run says so ({replayed} of {faulty} faulty runs). `scripts/failure_lab` has the recipe
   of every run.
-- **Two halves.** Thresholds were tuned on runs with even seeds. Those with odd seeds are held out: they were judged
-  for the first time when the rules were finished. Every number below is of them, unless it says "tuned half".
+- **Two halves.** Thresholds were tuned on runs with seeds below {first}. Those from {first} on are held out: they were
+  judged for the first time when the rules were finished. Every number below is of them, unless it says "tuned half".
 - **Named, caught.** A warning is a finding of medium severity or above, a remark is one of low severity. A fault is
   *named* when one of the rules that the recipe expects gives a warning or a remark, at the first log that can show the
   fault or later. It is *caught* when a warning does so, and *low only* when only a remark does.
@@ -115,7 +117,7 @@ def accuracy_page(runs: list[Judged], rules: list[Rule], public: str) -> str:
     fine = healthy(held)
     kinds = len({run.kind for run in faulty})
     counts = f"{len(faulty)} faulty runs of {kinds} kinds and {fine.stopped.total} healthy runs"
-    method = METHOD.format(replayed=sum(run.replayed for run in faulty), faulty=len(faulty))
+    method = METHOD.format(first=FIRST_HELD_OUT, replayed=sum(run.replayed for run in faulty), faulty=len(faulty))
     return "\n".join(
         [
             f"{GENERATED}\n\n{method}",

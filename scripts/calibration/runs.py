@@ -30,6 +30,11 @@ from trl_diagnostics.metrics.names import MetricMap
 TUNED, HELD_OUT = "tuned", "held-out"
 
 
+def half_of(seed: int) -> str:
+    """Which half of the corpus a run with this seed belongs to."""
+    return HELD_OUT if seed >= corpus.FIRST_HELD_OUT else TUNED
+
+
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """
@@ -39,7 +44,7 @@ class Judged:
         name (`str`):
             Recipe of the run.
         seed (`int`):
-            Even seeds are the half that thresholds are tuned on, odd ones the half that is held out.
+            From `corpus.FIRST_HELD_OUT` on it belongs to the half that is held out.
         trainer (`str`):
             Trainer.
         fault (`str`, *optional*):
@@ -81,7 +86,7 @@ class Judged:
     @property
     def half(self) -> str:
         """Which half of the corpus it belongs to."""
-        return HELD_OUT if self.seed % 2 else TUNED
+        return half_of(self.seed)
 
     @property
     def kind(self) -> str:
@@ -199,7 +204,7 @@ def files(folder: Path, only: str = "*", half: str | None = None) -> list[Path]:
     found = []
     for path in sorted(folder.glob(f"*{corpus.SUFFIX}")):
         name, _, seed = path.name.removesuffix(corpus.SUFFIX).rpartition("__")
-        if fnmatchcase(name, only) and half in (None, HELD_OUT if int(seed) % 2 else TUNED):
+        if fnmatchcase(name, only) and half in (None, half_of(int(seed))):
             found.append(path)
     return found
 

@@ -143,7 +143,10 @@ RECIPES = [
             for loss, more in (("ipo", {}), ("hinge", {}), ("apo_zero", {}), ("robust", {"label_smoothing": 0.1}))
         ),
         {"trainer": "reward", "expected": ("reward_stuck_at_chance",)},
-        *({"trainer": kind, "expected": ("preference_at_chance",), "symptoms": ("orpo_preference_not_learned",)} for kind in ("orpo", "cpo")),
+        *(
+            {"trainer": kind, "expected": ("preference_at_chance",), "symptoms": ("orpo_preference_not_learned",)}
+            for kind in ("orpo", "cpo")
+        ),
         {
             "trainer": "kto",
             "expected": ("kto_stuck_at_start",),

@@ -23,8 +23,7 @@ from transformers import TrainerCallback
 
 # A right answer that the logs cannot give: the recipe expects it all the same, so that calibration shows what is missing.
 WANTED = frozenset({"sft_eos_not_learned_risk"})
-# Thresholds are tuned on even seeds. The odd ones are the half that is held out: recorded when the rules were finished.
-FAULT_SEEDS, HEALTHY_SEEDS = (0, 9), (0, 2, 4, 6, 9, 11)
+FAULT_SEEDS, HEALTHY_SEEDS = (0, 9), (0, 1, 2, 3, 4, 6, 9, 11)  # see `corpus.FIRST_HELD_OUT`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,8 @@ class Recipe:
             Optimizer step of the first log that can show the fault.
         steps (`int`, *optional*, defaults to `200`):
             Optimizer steps of the run.
+        seeds (`tuple[int, ...]`, *optional*):
+            Seeds of which the corpus holds a run: two of a fault and eight of health by default.
         overrides (`Mapping`, *optional*):
             Handed to `tiny.make_trainer`.
         build (`Callable[[int], dict]`, *optional*):
@@ -69,6 +70,7 @@ class Recipe:
     symptoms: tuple[str, ...] = ()
     onset: int = 1
     steps: int = 200
+    seeds: tuple[int, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
     build: Callable[[int], dict[str, Any]] | None = None
     prepare: Callable[[Any], None] | None = None
@@ -81,9 +83,9 @@ class Recipe:
         return "__".join(filter(None, (self.fault or "healthy", self.trainer, self.variant)))
 
     @property
-    def seeds(self) -> tuple[int, ...]:
+    def all_seeds(self) -> tuple[int, ...]:
         """Seeds of which the corpus holds a run."""
-        return FAULT_SEEDS if self.fault else HEALTHY_SEEDS
+        return self.seeds or (FAULT_SEEDS if self.fault else HEALTHY_SEEDS)
 
     def arguments(self, seed: int) -> dict[str, Any]:
         """All overrides of one run."""

@@ -234,7 +234,7 @@ def main() -> int:
     """Record what the command line says."""
     arguments = _arguments()
     chosen = [recipe for recipe in RECIPES.values() if fnmatch.fnmatchcase(recipe.name, arguments.only)]
-    runs = [(recipe, seed) for recipe in chosen for seed in arguments.seeds or recipe.seeds]
+    runs = [(recipe, seed) for recipe in chosen for seed in arguments.seeds or recipe.all_seeds]
     if not runs:
         sys.exit(f"no run is called {arguments.only}; --list shows all names")
     if arguments.list:

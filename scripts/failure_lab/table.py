@@ -57,6 +57,6 @@ def as_text(recipes: list[Recipe]) -> str:
     kinds = {recipe.fault for recipe in recipes if recipe.fault}
     runs = {bool(recipe.fault): 0 for recipe in recipes}
     for recipe in recipes:
-        runs[bool(recipe.fault)] += len(recipe.seeds)
+        runs[bool(recipe.fault)] += len(recipe.all_seeds)
     lines.append(f"{len(kinds)} kinds of fault; {runs.get(True, 0)} faulty and {runs.get(False, 0)} healthy runs")
     return "\n".join(lines)
