@@ -42,6 +42,7 @@ HOLE = "!"  # a place without a finite number
 MOST_METRICS = 8
 BUSY = 10  # times as long as reading takes is waited, so that a long log does not cost a core
 HINT = "Ctrl-C ends this view, not the run."
+LONGEST = 60.0  # seconds between two looks for that reason
 GOES_ON = ("unfinished", "hang")  # a hang may end
 
 
@@ -92,9 +93,10 @@ def _lines(follower: Follower, interval: float) -> None:
 
 
 def _look(follower: Follower, interval: float) -> tuple[list[Finding], float]:
-    began = time.monotonic()
+    is_first, began = follower.run is None, time.process_time()
     found = follower.look()
-    return found, max(interval, BUSY * (time.monotonic() - began))
+    took = 0.0 if is_first else time.process_time() - began  # the rules are read once
+    return found, max(interval, min(BUSY * took, LONGEST))
 
 
 def _ending(follower: Follower) -> dict | None:
