@@ -59,6 +59,11 @@ def test_collect_keeps_every_metric_and_leaves_holes_apart():
     assert (list(found["kl"].steps), list(found["kl"].holes)) == ([2], [1])
 
 
+def test_the_summary_of_a_run_is_no_point_of_a_curve():
+    records = [Record(1, 0.0, "train", {"loss": 2.0}), Record(1, 0.0, "summary", {"loss": 9.0, "train_loss": 1.0})]
+    assert {name: list(one.values) for name, one in collect(records).items()} == {"loss": [2.0]}
+
+
 def test_equal_steps_are_paired_one_by_one():
     steps, a, b = paired(series([1, 2, 3], [1, 2, 3]), series([2, 3, 4], [20, 30, 40]))
     assert (steps.tolist(), a.tolist(), b.tolist()) == ([2, 3], [2, 3], [20, 30])
@@ -103,7 +108,7 @@ def test_independent_differences_give_the_usual_t_test():
     a, b = rng.normal(size=400), rng.normal(0.8, 1, 400)
     found = one(range(400), a, b)
     usual = stats.ttest_rel(b[-100:], a[-100:])
-    assert (found.points, found.first_step, found.last_step) == (100, 300, 399)
+    assert (found.common, found.points, found.first_step, found.last_step) == (400, 100, 300, 399)
     assert found.effective == pytest.approx(100, rel=0.35)
     assert (found.low, found.high) == pytest.approx(tuple(usual.confidence_interval()), abs=0.1)
     assert found.winner == "B"
@@ -134,7 +139,8 @@ def test_the_direction_decides_who_wins():
 
 def test_too_few_logs_and_too_much_autocorrelation_give_no_answer():
     few = one(range(19), [0.0] * 19, [1.0] * 19)
-    assert (few.p, few.low, few.winner, few.effective, few.points) == (None, None, None, None, 19)
+    assert (few.p, few.low, few.winner, few.effective) == (None, None, None, None)
+    assert (few.common, few.points, few.first_step) == (19, 4, 15)  # the mean of the last ones all the same
     drift = one(range(40), np.zeros(40), np.linspace(0, 1, 40))
     assert (drift.p, drift.winner) == (None, None) and drift.effective < 4
 
