@@ -110,7 +110,7 @@ def measure(trainer: str, records: int) -> None:
             start_of_decade, decade = i + 1, decade * 10
 
 
-def train(steps: int, diagnostics: bool) -> tuple[float, float]:
+def train(steps: int, logging_steps: int, diagnostics: bool) -> tuple[float, float]:
     """Microseconds per step of one tiny SFT run: processor time of all threads, and time on the clock."""
     import tiny
     from transformers import TrainerCallback
@@ -118,33 +118,28 @@ def train(steps: int, diagnostics: bool) -> tuple[float, float]:
     from trl_diagnostics import DiagnosticsCallback
 
     class Clock(TrainerCallback):
-        times: list[tuple[float, float]] = []
-
         def on_step_begin(self, args, state, control, **kwargs):
-            if not self.times:
-                self.times.append((time.process_time(), time.perf_counter()))
+            if state.global_step == 0:
+                self.begin = time.process_time(), time.perf_counter()
 
         def on_epoch_end(self, args, state, control, **kwargs):  # comes after the last log
-            if state.global_step == steps:
-                self.times.append((time.process_time(), time.perf_counter()))
+            self.end = time.process_time(), time.perf_counter()
 
     clock = Clock()
-    clock.times = []
     with tempfile.TemporaryDirectory() as folder:
         callbacks = [clock, *([DiagnosticsCallback()] if diagnostics else [])]
-        tiny.make_trainer("sft", folder, callbacks, max_steps=steps).train()
-    begin, end = clock.times
-    return tuple(1e6 * (after - before) / steps for before, after in zip(begin, end, strict=True))
+        tiny.make_trainer("sft", folder, callbacks, max_steps=steps, logging_steps=logging_steps).train()
+    return tuple(1e6 * (after - before) / steps for before, after in zip(clock.begin, clock.end, strict=True))
 
 
-def measure_run(steps: int, times: int) -> None:
+def measure_run(steps: int, times: int, logging_steps: int) -> None:
     """Train with and without the callback in turns, and print the least that each took."""
     import datasets
 
     datasets.disable_progress_bars()
-    took = [(train(steps, False), train(steps, True)) for _ in range(times)]
-    without, complete = (np.min([pair[i] for pair in took], axis=0) for i in (0, 1))
-    print(f"\nSFT, {steps} steps, a log at each, the least of {times} runs; microseconds per step")
+    took = [[train(steps, logging_steps, diagnostics) for diagnostics in (False, True)] for _ in range(times)]
+    without, complete = np.min(took, axis=0)
+    print(f"\nSFT, {steps} steps, a log every {logging_steps}, the least of {times} runs; microseconds per step")
     print(f"{'':>12} {'processor':>10} {'clock':>10}")
     for name, row in (("without", without), ("with", complete), ("difference", complete - without)):
         print(f"{name:>12} {row[0]:>10.1f} {row[1]:>10.1f}")
@@ -156,9 +151,10 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--run", type=int, metavar="STEPS", help="measure real trainings of so many steps instead")
     parser.add_argument("--times", type=int, default=3, help="trainings with and without for --run")
+    parser.add_argument("--logging-steps", type=int, default=10, help="of the trainings of --run")
     arguments = parser.parse_args()
     if arguments.run:
-        measure_run(arguments.run, arguments.times)
+        measure_run(arguments.run, arguments.times, arguments.logging_steps)
         return
     for trainer in KEYS:
         measure(trainer, arguments.records)

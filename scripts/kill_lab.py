@@ -171,9 +171,6 @@ def prepared(kind: str) -> Any:
     import matplotlib.pyplot  # noqa: F401
     import scipy.stats  # noqa: F401
 
-    import trl_diagnostics.diagnosis
-    import trl_diagnostics.sinks.report  # noqa: F401
-
     with tempfile.TemporaryDirectory() as folder:
         overrides = {"max_steps": 100_000, "save_strategy": "steps", "save_steps": 40, "save_total_limit": 3}
         if kind == "grpo":
@@ -230,6 +227,7 @@ def with_caught(trainer: Any, diagnostics: DiagnosticsCallback) -> None:
 def watch(pid: int, name: str, folder: Path, seconds: float) -> int:
     """Send what comes from outside, and wait for the end; returns the exit status."""
     death, truth, until = DEATHS[name], folder / "truth", time.monotonic() + PATIENCE
+    postmortem = folder / "diagnostics" / "postmortem.json"
     send_at = None
     while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -237,10 +235,10 @@ def watch(pid: int, name: str, folder: Path, seconds: float) -> int:
             return os.waitstatus_to_exitcode(status)
         if send_at is None and truth.exists() and truth.stat().st_size:
             send_at = time.monotonic() + seconds
-        if death.send and send_at and time.monotonic() > send_at:
+        if death.send and send_at and time.monotonic() > send_at and not postmortem.exists():
             os.kill(pid, death.send)
             send_at = time.monotonic() + 15  # Python swallows what is raised in a destructor
-        if death.reason == "hang" and (folder / "diagnostics" / "postmortem.json").exists():
+        if death.reason == "hang" and postmortem.exists():
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.002)
     os.kill(pid, signal.SIGKILL)

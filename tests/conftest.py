@@ -59,7 +59,7 @@ def reports(monkeypatch) -> list:
     def write_report(folder, diagnosis, plots=True):
         written.append((folder, diagnosis, plots))
 
-    monkeypatch.setattr("trl_diagnostics.sinks.report.write_report", write_report)
+    monkeypatch.setattr("trl_diagnostics.run_record.write_report", write_report)
     return written
 
 

@@ -496,7 +496,7 @@ def test_without_a_record_of_the_run_there_is_nothing_to_compare(copied):
     ("target", "part"),
     [
         ("trl_diagnostics.run_record.provenance", "provenance"),
-        ("trl_diagnostics.sinks.report.write_report", "report"),
+        ("trl_diagnostics.run_record.write_report", "report"),
         ("trl_diagnostics.run_record.checkpoints", "checkpoint search"),
         ("trl_diagnostics.run_record.postmortem", "postmortem"),
     ],

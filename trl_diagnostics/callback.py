@@ -324,7 +324,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self._guard)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if args.world_size > 1:
+        if self.stop_on_critical and args.world_size > 1:
             control.should_training_stop |= self.stop.on_any_rank(args, state)
         if self.checkpoint_on_sigterm and self.stop.on_sigterm(args, self.sigterm):
             control.should_save = control.should_training_stop = True

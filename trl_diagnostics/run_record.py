@@ -28,6 +28,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
+from .diagnosis import Diagnosis
 from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record
 from .engine.rule import Rule
@@ -36,6 +37,7 @@ from .sinks import console
 from .sinks.exits import Exits, Sigterm, reason_of
 from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, command_line, final_metrics, infer, postmortem
 from .sinks.redact import redact_text
+from .sinks.report import write_report
 from .sinks.run_dir import (
     CRASH_LOG,
     FINAL,
@@ -53,6 +55,7 @@ from .sinks.run_dir import (
 from .sinks.watchdog import DOING, Watchdog
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints
+from .sources.logs import open_run
 from .sources.resume import HARMLESS, Difference, differences, resume_record
 from .stop import any_rank
 
@@ -262,11 +265,6 @@ class RunRecord:
         }
 
     def _report(self) -> None:
-        # here and not above: what draws and fills in pages is not needed before
-        from .diagnosis import Diagnosis
-        from .sinks.report import write_report
-        from .sources.logs import open_run
-
         run = open_run(self.files.path)
         judged = judge_checkpoints(self.checkpoints, run.records(), self.findings, run.config)
         diagnosis = Diagnosis(
@@ -281,8 +279,10 @@ class RunRecord:
             advice=advise(judged) if judged else None,
             rules=tuple(self.rules),
         )
-        # there may be no time for pictures between SIGTERM and the SIGKILL that follows
-        write_report(self.files.path / REPORTS, diagnosis, plots=not self.sigterm.received)
+        # There may be no time for pictures between SIGTERM and the SIGKILL that follows. Who presses Ctrl-C does not want
+        # to wait; and matplotlib, when it is imported in an exception hook, makes Python forget to exit as interrupted.
+        plots = self.postmortem.get("exit_reason") not in ("sigterm", "interrupted")
+        write_report(self.files.path / REPORTS, diagnosis, plots)
 
     def close(self, reason: str | None, what: str, error: BaseException | None = None) -> None:
         """
