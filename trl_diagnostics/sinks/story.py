@@ -218,7 +218,9 @@ def accuracy(rule: str) -> str:
     if right == "-":
         return ""
     healthy = measured.get("fired in healthy runs of its trainers")
-    return f"Right in {right} recorded runs in which it fired{f', fired in {healthy} healthy ones' if healthy else ''}."
+    return (
+        f"Right in {right} recorded runs in which it fired{f', fired in {healthy} healthy ones' if healthy else ''}."
+    )
 
 
 def last_checkpoint(diagnosis: "Diagnosis") -> tuple[str, str]:
