@@ -16,6 +16,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,18 +30,12 @@ from trl import SFTConfig
 from trl_diagnostics import DiagnosticsCallback, Finding, callback
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.metrics.catalogue import index
-from trl_diagnostics.sinks import report
+from trl_diagnostics.sinks.report import write_report
 from trl_diagnostics.sources.logs import open_run
 
 
 CPU = {"use_cpu": True, "bf16": False, "report_to": "none", "logging_steps": 1}
 ALERTS = ["all: loss > 0.1 for 2 steps -> low: loss is {value:.2f}", "all: `other` > 0.5 for 1 steps -> high: other"]
-
-
-@pytest.fixture
-def no_report(monkeypatch):
-    """A report takes longer than the rest of these tests."""
-    monkeypatch.setattr(report, "write_report", lambda *args, **kwargs: [])
 
 
 def said(folder):
@@ -89,7 +84,7 @@ class Stage:
 # Runs made of logs
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_episodes_that_come_and_go_are_all_there(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for step in range(120):
@@ -100,7 +95,7 @@ def test_episodes_that_come_and_go_are_all_there(tmp_path):
     assert (made.records, made.last_step) == (120, 120)
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_what_is_no_number_is_judged_alike(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     odd = (math.nan, None, math.inf, 0.0, -0.0, 1e308, 5e-324, 2, True)
@@ -113,7 +108,7 @@ def test_what_is_no_number_is_judged_alike(tmp_path):
     assert "nonfinite_grad_norm" in {finding.rule for finding in made.findings}
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_own_rules_and_muted_rules_are_taken_from_the_run(tmp_path):
     rules = tmp_path / "rules"
     rules.mkdir()
@@ -137,7 +132,7 @@ def test_own_rules_and_muted_rules_are_taken_from_the_run(tmp_path):
     assert "loss_spike_transient" in made.coverage  # the built-in rules, all of them
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_rules_can_be_given(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for _ in range(40):
@@ -147,7 +142,7 @@ def test_rules_can_be_given(tmp_path):
     assert made.findings == () and made.coverage == {} and made.records == 40
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_a_run_that_goes_on_is_diagnosed_up_to_here(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for _ in range(40):
@@ -158,7 +153,7 @@ def test_a_run_that_goes_on_is_diagnosed_up_to_here(tmp_path):
     stage.end()
 
 
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_a_torn_last_line_is_no_record(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)
     for _ in range(40):
@@ -190,7 +185,7 @@ def test_a_dpo_run_with_a_learning_rate_far_too_high(tmp_path):
     train("dpo", tmp_path, callbacks=[DiagnosticsCallback(**options)], max_steps=80, learning_rate=0.5)
     made = check(tmp_path / "diagnostics")
     live = (tmp_path / "diagnostics" / "reports" / "run_report.md").read_text()
-    assert live == report.write_report(tmp_path / "again", made)[0].read_text()
+    assert live == write_report(tmp_path / "again", made)[0].read_text()
     assert "lr_far_too_high" in {finding.rule for finding in made.findings}
     assert not any(name.startswith("dpo_saturated_") for name in made.coverage)
 
@@ -246,21 +241,25 @@ def check_recorded(path, folder, monkeypatch):
     label, records = corpus.read_run(path)
     relive(label, records, folder, monkeypatch)
     made = check(folder / "diagnostics")
+    assert made.run.trainer == label["trainer"]
+    return label, records, made
+
+
+@pytest.mark.usefixtures("reports")
+@pytest.mark.parametrize("name", SOME)
+def test_a_recorded_run(name, tmp_path, monkeypatch):
+    label, records, made = check_recorded(corpus.FOLDER / f"{name}{corpus.SUFFIX}", tmp_path, monkeypatch)
     config = {**label["config"], "max_steps": label["config"].get("max_steps", 0)}
     assert same(corpus.replay({**label, "config": config}, records, builtin_rules()), made.findings)
-    assert made.run.trainer == label["trainer"]
-
-
-@pytest.mark.parametrize("name", SOME)
-@pytest.mark.usefixtures("no_report")
-def test_a_recorded_run(name, tmp_path, monkeypatch):
-    check_recorded(corpus.FOLDER / f"{name}{corpus.SUFFIX}", tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_report")
+@pytest.mark.usefixtures("reports")
 def test_every_recorded_run(tmp_path, monkeypatch):
+    """One seed of each; all of them with `ALL_SEEDS=1`, which takes a few minutes."""
     files = sorted(corpus.FOLDER.glob(f"*{corpus.SUFFIX}"))
-    assert len(files) > 300
-    for path in files:
+    recipes = {path.name.rpartition("__")[0]: path for path in reversed(files)}
+    chosen = files if "ALL_SEEDS" in os.environ else recipes.values()
+    assert len(chosen) > 150
+    for path in chosen:
         check_recorded(path, tmp_path / path.name, monkeypatch)
