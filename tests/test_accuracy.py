@@ -64,6 +64,13 @@ def test_faults_are_named(wrong):
     assert named.raw >= MIN_NOTICED, f"a warning or a remark names the fault in {named.hits} of {named.total} runs"
 
 
+def test_faults_are_named_by_warnings(wrong):
+    caught = wrong.caught
+    assert caught.raw >= MIN_NOTICED, f"a warning names the fault in {caught.hits} of {caught.total} runs"
+    first = wrong.named_first
+    assert first.raw >= MIN_RIGHT_FIRST, f"the first warning is right in {first.hits} of {first.total} runs"
+
+
 def test_the_right_cause_comes_first(wrong):
     first = wrong.right_first
     assert first.raw >= MIN_RIGHT_FIRST, (

@@ -78,8 +78,11 @@ LIMITS = """## What this does not cover
   practice.
 - A label is a judgement too: which rule is the right answer, and from which step on a log can show it. Labels were
   completed while rules were written, by what the tuned half showed.
-- The two halves come from the same recipes, with other data, weights and samples. A fault in a recipe of your own can
-  look different.
+- The two halves are less independent than two users. They come from the same recipes, and a seed changes the order and
+  choice of data and what is sampled. Only SFT and reward models start from other weights with each seed; the others
+  start from one model. The prompts of GRPO, RLOO, Online DPO and PPO are the same six in all runs, and half of the
+  texts of SFT occur in both halves.
+- An onset is where the recipe puts it. What a learning rate destroys slowly begins where the log can first show it.
 """
 
 LOGS = """## How soon
