@@ -374,6 +374,24 @@ def test_a_program_that_left_its_training_does_not_hang(tmp_path, monkeypatch, c
     assert (found["exit_reason"], found["what"], found["last_step"]) == ("exception", CAUGHT, 3)
 
 
+def test_a_subclass_is_in_its_training_like_any_other(tmp_path):
+    class Mine(DiagnosticsCallback):
+        def on_train_begin(self, *args, **kwargs):
+            super().on_train_begin(*args, **kwargs)
+
+    seen = []
+    callback = Mine()
+    train(
+        "sft",
+        tmp_path,
+        callback,
+        [Raises(2, lambda: seen.append((callback.run.loop, callback.run._is_training())))],
+        max_steps=2,
+    )
+    ((loop, is_training),) = seen
+    assert loop.co_name == "_inner_training_loop" and is_training
+
+
 # The run before
 
 

@@ -125,8 +125,7 @@ class RunRecord:
 
         Args:
             memory (`dict[str, Any]`, *optional*):
-                What the checkpoint that training goes on from has of this callback: `lines` as in [`RunDir.begin`], and
-                `resumes`, how many there had been.
+                What a checkpoint has of this callback: `lines` as in [`RunDir.begin`], `resumes` there had been.
         """
         for other in OPEN[:]:
             if other.state is not self.state:  # and not of a second callback in this training
@@ -170,8 +169,7 @@ class RunRecord:
                 What the Trainer hands to its callbacks: model, processing class, data loaders.
 
         Returns:
-            `tuple[Record | None, str | None]`: on a resume what differs, as a record to judge, and in words where it is
-            not harmless.
+            `tuple[Record | None, str | None]`: on a resume what differs, to judge, and what is not harmless, in words.
         """
         metadata = {"trainer": trainer, "trl_version": trl_version(), "diagnostics": diagnostics}
         metadata |= provenance(self.args, parts)
@@ -340,7 +338,7 @@ class RunRecord:
         frame = sys._current_frames().get(self.thread)
         while frame is not None and frame.f_code is not self.loop:
             frame = frame.f_back
-        return frame is not None
+        return frame is not None or self.loop is None
 
     def _hangs(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread."""
@@ -372,12 +370,13 @@ class RunRecord:
         )
 
 
-def _training_loop() -> CodeType:
-    """The code that calls the callbacks of a training that begins."""
-    frame, inner = sys._getframe(), (__package__, TrainerCallback.__module__)
-    while frame.f_globals["__name__"].startswith(inner) and frame.f_back is not None:
-        frame = frame.f_back
-    return frame.f_code
+def _training_loop() -> CodeType | None:
+    """The code that calls the callbacks of a training that begins; `None` if it does so in a way of its own."""
+    frame, handler = sys._getframe(), TrainerCallback.__module__
+    for inside in (False, True):  # first up to the handler of the callbacks, then out of it
+        while frame is not None and (frame.f_globals.get("__name__") == handler) is inside:
+            frame = frame.f_back
+    return frame and frame.f_code
 
 
 def _mismatch(found: list[Difference], path: Path) -> str | None:
