@@ -88,7 +88,7 @@ class Watchdog:
         self.process = psutil.Process()
         self.identity = identity(self.process)
         self.written = self.looked = 0.0
-        self._ended = threading.Event()
+        self._ended, self._moving = threading.Event(), threading.Lock()
 
     def start(self) -> None:
         """Write the first heartbeat and start watching."""
@@ -99,6 +99,7 @@ class Watchdog:
     def stop(self) -> None:
         """Stop watching; does not wait for the thread."""
         self._ended.set()
+        self._notice_moving()  # a training that ends right after a hang leaves no time for another look
 
     def beat(self, step: int, doing: str) -> None:
         """A sign of life: the optimizer step, and what is done from now on (a key of `DOING`)."""
@@ -121,14 +122,10 @@ class Watchdog:
             self.guard("watchdog", self._look, now)
 
     def _look(self, now: float) -> None:
+        self._notice_moving()
         since, step, limit = self.since, self.step, self.limit()
         self.left = self.left + 1 if now - since > EVERY and not self.is_training() else 0
-        if self.hanging is not None and since != self.hanging:
-            hang = self.hangs[-1]
-            hang["seconds"] = round(since - self.hanging, 1)
-            self.hanging = None
-            self.on_moving(hang)
-        elif self.hanging is None and now - since > limit and not self.left:
+        if self.hanging is None and now - since > limit and not self.left:
             self.hanging = since
             seconds = {"seconds": round(now - since, 1), "limit": round(limit, 1)}
             self.hangs.append({"time": time.time(), "step": step, "doing": self.doing, **seconds})
@@ -136,6 +133,15 @@ class Watchdog:
         available, total = available_memory()
         if now - self.written > EVERY or available < LOW_MEMORY * total:
             self._write(now, available, total)
+
+    def _notice_moving(self) -> None:
+        with self._moving:
+            since, hanging = self.since, self.hanging
+            if hanging is None or since == hanging:
+                return
+            self.hanging = None
+        self.hangs[-1]["seconds"] = round(since - hanging, 1)
+        self.on_moving(self.hangs[-1])
 
     def _write(self, now: float, available: int, total: int) -> None:
         beat = {
