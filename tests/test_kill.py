@@ -54,10 +54,11 @@ def test_the_run_directory_says_how_the_process_died(name, outcomes):
 # What needs a process of its own kind
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 import tiny
 from trl_diagnostics import DiagnosticsCallback
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 callback = DiagnosticsCallback(hang_timeout=3.0)
 trainer = tiny.make_trainer("sft", sys.argv[1], [callback], max_steps=100_000, **{overrides})
 """
