@@ -239,6 +239,7 @@ def watch(pid: int, name: str, folder: Path, seconds: float) -> int:
             os.kill(pid, death.send)
             send_at = time.monotonic() + 15  # Python swallows what is raised in a destructor
         if death.reason == "hang" and postmortem.exists():
+            time.sleep(2.0)  # it is written again when the checkpoints have been looked into
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.002)
     os.kill(pid, signal.SIGKILL)
