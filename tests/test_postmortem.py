@@ -31,7 +31,7 @@ from trl_diagnostics.sinks import postmortem as module
 from trl_diagnostics.sinks.postmortem import VANISHED, final_metrics, infer, postmortem, resume_command
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import boot_id, identity
-from trl_diagnostics.sources.checkpoints import Checkpoint
+from trl_diagnostics.sources.checkpoints import Checkpoint, checkpoints
 
 
 GIB = 2**30
@@ -273,6 +273,26 @@ def test_a_hang_from_which_the_process_vanished_stays_a_hang(tmp_path, gone):
     assert infer(tmp_path) == hang | {"what": f"No sign of life for 400 s. {VANISHED}"}
     run(tmp_path, identity(psutil.Process()))
     assert infer(tmp_path) == hang
+
+
+@pytest.mark.parametrize("reason", ["hang", "sigterm"])
+def test_checkpoints_that_there_was_no_time_for_are_looked_into_later(tmp_path, reason):
+    output, run_dir = tmp_path / "out", tmp_path / "out" / "diagnostics"
+    run_dir.mkdir(parents=True)
+    for step, weight in ((4, 1.0), (8, math.nan)):
+        (output / f"checkpoint-{step}").mkdir()
+        (output / f"checkpoint-{step}" / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+        save_file({"w": np.full(3, weight, np.float32)}, output / f"checkpoint-{step}" / "model.safetensors")
+    hurried = content(found=checkpoints(output, 0.0)) | {"exit_reason": reason}
+    assert hurried["last_checkpoint"] == str(output / "checkpoint-8")
+    assert hurried["last_verified_finite_checkpoint"] is None
+    write_json(run_dir / "postmortem.json", hurried)
+    later = infer(run_dir)
+    assert later["last_verified_finite_checkpoint"] == str(output / "checkpoint-4")
+    assert "checkpoint-4" in later["resume_command"]
+    (output / "checkpoint-4").rename(tmp_path / "elsewhere-4")
+    (output / "checkpoint-8").rename(tmp_path / "elsewhere-8")
+    assert infer(run_dir) == hurried  # what is gone now was there then
 
 
 def test_hangs_that_were_over_are_told(tmp_path, gone):

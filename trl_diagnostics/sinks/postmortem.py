@@ -107,8 +107,6 @@ def postmortem(
     findings = list(findings)
     problems = rank(finding for finding in findings if finding.level > Severity.INFO)
     root = problems[0] if problems else None
-    good = _to_go_on_from(found, root)
-    finite = [checkpoint for checkpoint in found if checkpoint.finite]
     return {
         "schema_version": SCHEMA_VERSION,
         "exit_reason": exit_reason,
@@ -119,12 +117,20 @@ def postmortem(
         "hangs": list(hangs),
         "root_finding": root.to_json() if root else None,
         "last_findings": [finding.to_json() for finding in findings[-LAST_FINDINGS:]],
+        **_about_checkpoints(found, root, command),
+        "final_metrics": final_metrics(records),
+        "records": [record.to_json() for record in records[-RECORDS:]],
+    }
+
+
+def _about_checkpoints(found: list[Checkpoint], root: Finding | None, command: str) -> dict[str, Any]:
+    good = _to_go_on_from(found, root)
+    finite = [checkpoint for checkpoint in found if checkpoint.finite]
+    return {
         "last_checkpoint": str(found[-1].path) if found else None,
         "last_verified_finite_checkpoint": str(finite[-1].path) if finite else None,
         "checkpoint_note": found[-1].note if found else "",
         "resume_command": resume_command(command, good.path) if good else None,
-        "final_metrics": final_metrics(records),
-        "records": [record.to_json() for record in records[-RECORDS:]],
     }
 
 
@@ -187,6 +193,8 @@ def infer(run_dir: Path, seconds: float = CHECK_SECONDS) -> dict[str, Any]:
     """
     check_is_run_dir(run_dir)
     written, beat = read_json(run_dir / POSTMORTEM), read_json(run_dir / HEARTBEAT)
+    if written is not None:
+        written = _looked_into(written, run_dir, seconds)
     if written is not None and (written["exit_reason"] != "hang" or beat is None):
         return written
     records = _last_records(run_dir / METRICS)
@@ -209,6 +217,16 @@ def infer(run_dir: Path, seconds: float = CHECK_SECONDS) -> dict[str, Any]:
         traceback=trace,
         hangs=beat["hangs"] if beat else (),
     )
+
+
+def _looked_into(written: dict[str, Any], run_dir: Path, seconds: float) -> dict[str, Any]:
+    """Killed soon after its end, or while it hung, a run has had no time to look into its checkpoints."""
+    if written["last_checkpoint"] is None or written["last_verified_finite_checkpoint"] is not None:
+        return written
+    metadata, root = last_metadata(run_dir), written["root_finding"]
+    found = checkpoints(output_dir_of(run_dir, metadata), seconds)
+    about = _about_checkpoints(found, root and Finding.from_json(root), command_line(metadata))
+    return written | about if found else written
 
 
 def _without_end(beat: dict[str, Any], records: list[Record]) -> tuple[str, str]:
