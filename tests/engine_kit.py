@@ -19,7 +19,8 @@ from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import Record, Severity
 from trl_diagnostics.engine.history import History
 from trl_diagnostics.engine.rule import Rule
-from trl_diagnostics.engine.verdict import Scope, bind_test
+from trl_diagnostics.engine.value import Scope
+from trl_diagnostics.engine.verdict import bind_test
 from trl_diagnostics.engine.when import parse_when
 
 

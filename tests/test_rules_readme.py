@@ -29,7 +29,8 @@ from trl_diagnostics.engine.finding import DiagnosticsError
 from trl_diagnostics.engine.history import History
 from trl_diagnostics.engine.rule import Rule, load_rules
 from trl_diagnostics.engine.rule_tests import check_tests, parse_series
-from trl_diagnostics.engine.verdict import Scope, bind_sum, bind_test
+from trl_diagnostics.engine.value import Scope, bind_sum
+from trl_diagnostics.engine.verdict import bind_test
 
 
 README = (Path(trl_diagnostics.__file__).parent / "rules" / "README.md").read_text(encoding="utf-8")

@@ -27,12 +27,15 @@ from .history import History
 from .judge import Judge, fill, look, needs, once_seen, pattern
 from .needs import points_needed
 from .rule import Rule, current_names
+from .rulebook import causes_first
 from .tree import OF_THE_RECORD, Function, can_hold, walk
-from .verdict import Scope, Value, bind_sum, bind_test, numbers_of
+from .value import Scope, Value, bind_sum
+from .verdict import Verdict, bind_test, numbers_of
 from .when import Predicate, holds, parse_when
 
 
 STATE_VERSION = 1
+MOST_KINDS = 100
 MOST_METRICS = 1000  # a run that invents a name for each sample must not grow without end
 ACTIVE, WARMING_UP, NOT_APPLICABLE, BLIND = "active", "too few logs", "not applicable", "blind"
 
@@ -70,7 +73,7 @@ class Engine:
         family = (self.trainer, *(metric_map.bases if metric_map else ()))
         mine = [r for r in rules if r.enabled and (r.applies_to(family) or self._may_apply(r))]
         self.current = current_names(mine)
-        mine = _causes_first(mine, self.current)
+        mine = causes_first(mine, self.current)
         self.rules = [rule for rule in mine if self._has(rule.when)]
         self.not_applicable = [rule for rule in mine if not self._has(rule.when)]
         self.order = {rule.name: i for i, rule in enumerate(self.rules)}
@@ -79,6 +82,7 @@ class Engine:
         derived = metric_map.derived if metric_map else []
         self.derived_metrics = {item["name"]: item for item in derived if self._has(_parsed(item.get("when", {})))}
         self.judges: list[Judge] = []
+        self.concerned: dict[tuple, list[tuple[Judge, Verdict, Episode]]] = {}  # by the kind of record
         self.globs: list[tuple[Rule, re.Pattern]] = []
         self.seen: dict[str, None] = {}  # metrics in the order of their first appearance
         self.records = 0  # train records
@@ -151,6 +155,7 @@ class Engine:
         )
         self.judges.append(judge)
         self.judges.sort(key=lambda judge: self.order[judge.rule.name])
+        self.concerned.clear()
 
     def _discover(self, metric: str) -> None:
         """A metric is seen for the first time: bind the globs that match it."""
@@ -177,14 +182,23 @@ class Engine:
         if record.phase == "resume":
             self._begin_anew(metrics)
         findings = []
-        for judge in self.judges:
-            if judge.metric in metrics or (train and judge.needs_all):
-                verdict, episode = judge.verdict(), judge.episode
-                if verdict is False and episode.known and not (episode.streak or episode.active or episode.recent):
-                    episode.points += 1  # nothing else changes, and this is the common case
-                elif finding := self._judge(judge, verdict, record.step):
-                    findings.append(finding)
+        for judge, verdict, episode in self._concerned(metrics, train):
+            said = verdict()
+            if said is False and episode.known and not (episode.streak or episode.active or episode.recent):
+                episode.points += 1  # nothing else changes, and this is the common case
+            elif finding := self._judge(judge, said, record.step):
+                findings.append(finding)
         return findings
+
+    def _concerned(self, metrics: Iterable[str], train: bool) -> list[tuple[Judge, Verdict, Episode]]:
+        """The judges that look at such a record, causes first. A run has few kinds of records."""
+        kind = (train, *metrics)
+        if kind not in self.concerned:
+            if len(self.concerned) == MOST_KINDS:
+                self.concerned.clear()
+            concerned = [judge for judge in self.judges if judge.metric in metrics or (train and judge.needs_all)]
+            self.concerned[kind] = [(judge, judge.verdict, judge.episode) for judge in concerned]
+        return self.concerned[kind]
 
     def _begin_anew(self, metrics: Iterable[str]) -> None:
         """Each resume is compared with what was before it: an episode of an earlier resume must not hide a new one."""
@@ -329,7 +343,8 @@ class Engine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """
-        Go on where a state was saved. Rules that were added since start fresh, rules that are gone are forgotten.
+        Go on where a state was saved, in an engine that has not judged yet. Rules that were added since start fresh, rules
+        that are gone are forgotten.
 
         Raises:
             `DiagnosticsError`: if the state is of another version.
@@ -344,31 +359,12 @@ class Engine:
             if name in state["histories"]:
                 history.load_state_dict(state["histories"][name])
         self.firing = {}
+        self.concerned.clear()
         for judge in self.judges:
             if judge.key() in state["judges"]:
                 judge.episode = Episode(**state["judges"][judge.key()])
             if judge.episode.active:
                 self.firing[judge.rule.name] = self.firing.get(judge.rule.name, 0) + 1
-
-
-def _causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
-    """Order in which each rule comes after the rules that may silence it, otherwise as given."""
-    by_name = {rule.name: rule for rule in rules}
-    ordered: dict[str, Rule] = {}
-
-    def visit(rule: Rule, path: tuple[str, ...]) -> None:
-        if rule.name in path:
-            raise DiagnosticsError(f"rules silence each other in a circle: {' -> '.join([*path, rule.name])}")
-        for name in rule.unless:
-            cause = by_name.get(current.get(name, name))
-            if cause and cause.name not in ordered:
-                visit(cause, (*path, rule.name))
-        ordered[rule.name] = rule
-
-    for rule in rules:
-        if rule.name not in ordered:
-            visit(rule, ())
-    return list(ordered.values())
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -65,7 +65,7 @@ class History:
         if len(values) > 2 * self.size:  # trimming every `size` points keeps the cost per point constant
             del values[: -self.size]
         self.count += 1
-        finite = value is not None and math.isfinite(value)
+        finite = value is not None and -math.inf < value < math.inf
         self.unbroken = self.unbroken + 1 if finite else 0
         if past_warmup:
             self.past_warmup += 1
@@ -125,8 +125,17 @@ class History:
         if name in ("best", "worst"):
             pair, side = self.extremes.setdefault(n, [None, None]), (name == "best") != self.lower_is_better
             return lambda: pair[side]
-        key, cache, compute = (name, n), self._cache, partial(self._statistic, name, n)
-        return lambda: cache[key] if key in cache else compute()
+        key, cache, compute = (name, n), self._cache, STATISTICS[name]
+
+        def read() -> float | None:
+            if key in cache:
+                return cache[key]
+            whole = len(self.values) >= n <= self.unbroken
+            window = self.values[-n:] if whole else self.window(n)
+            result = cache[key] = compute(window) if window else None
+            return result
+
+        return read
 
     def mean(self, n: int) -> float | None:
         """Mean of the window."""

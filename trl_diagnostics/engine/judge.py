@@ -21,7 +21,8 @@ from .episode import Episode
 from .history import History
 from .rule import Rule
 from .tree import can_hold
-from .verdict import Value, Verdict
+from .value import Value
+from .verdict import Verdict
 
 
 @dataclass(slots=True)

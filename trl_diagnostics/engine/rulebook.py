@@ -67,6 +67,26 @@ def collect_rules(
     return [rule for rule in rules if rule.name not in muted]
 
 
+def causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
+    """Order in which each rule comes after the rules that may silence it, otherwise as given."""
+    by_name = {rule.name: rule for rule in rules}
+    ordered: dict[str, Rule] = {}
+
+    def visit(rule: Rule, path: tuple[str, ...]) -> None:
+        if rule.name in path:
+            raise DiagnosticsError(f"rules silence each other in a circle: {' -> '.join([*path, rule.name])}")
+        for name in rule.unless:
+            cause = by_name.get(current.get(name, name))
+            if cause and cause.name not in ordered:
+                visit(cause, (*path, rule.name))
+        ordered[rule.name] = rule
+
+    for rule in rules:
+        if rule.name not in ordered:
+            visit(rule, ())
+    return list(ordered.values())
+
+
 @cache  # for a tree of runs
 def _builtin() -> list[Rule]:
     return load_rules(BUILTIN)

@@ -14,34 +14,28 @@
 
 """A parsed condition and the histories it looks at go in, a function that gives its three-valued verdict comes out."""
 
-import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from .history import History, mad, mean, median
 from .tree import (
     AllOf,
     AnyOf,
-    Arithmetic,
     Comparison,
     Config,
     Function,
-    Math,
     Metric,
     Not,
-    Number,
     Statistic,
-    Sum,
     Test,
     effort,
     walk,
 )
+from .value import Scope, Value, bind_sum, is_constant, settles
 
 
 Verdict = Callable[[], bool | None]  # None: not enough data to say
-Value = Callable[[], float | None]
 
 COMPARE = {
     "<": operator.lt,
@@ -58,37 +52,6 @@ CONTRADICTS = {
 }
 LIGHT = 8.0  # effort of a test that may be asked before cheaper ones
 SPIKE_POINTS = 5  # a spike is looked for among the last 5 points
-
-
-@dataclass(frozen=True)
-class Scope:
-    """
-    What the names in a condition stand for.
-
-    Args:
-        history (`Callable[[str], History]`):
-            History of a metric by its name in the condition.
-        config (`Callable[[str], float | None]`):
-            Numeric training argument by name.
-        window (`int`):
-            Window of the rule in logged points.
-        records (`Callable[[], int]`):
-            How many train records there were, for `missing`.
-        step (`Callable[[], int]`):
-            Optimizer step of the record being judged.
-    """
-
-    history: Callable[[str], History]
-    config: Callable[[str], float | None]
-    window: int
-    records: Callable[[], int]
-    step: Callable[[], int]
-
-    def sized(self, metric: str, n: int) -> History:
-        """History of a metric that keeps at least `n` points."""
-        history = self.history(metric)
-        history.size = max(history.size, n)
-        return history
 
 
 def bind_test(node: Test, scope: Scope) -> Verdict:
@@ -108,39 +71,6 @@ def bind_test(node: Test, scope: Scope) -> Verdict:
             return _all([bind_test(item, scope) for item in items], light)
         case AnyOf():
             return _any([bind_test(item, scope) for item in node.items])
-
-
-def bind_sum(node: Sum, scope: Scope) -> Value:
-    """Bind an arithmetic tree to histories."""
-    match node:
-        case Number():
-            value = node.value
-            return lambda: value
-        case Config():
-            argument = scope.config(node.name)
-            return lambda: argument
-        case Metric(metric="step"):  # of the record, not a mean of step numbers
-            return scope.step
-        case Metric(metric="time"):
-            return scope.history("time").last
-        case Metric():
-            history, n = scope.sized(node.metric, scope.window), scope.window
-            return history.last if n == 1 else history.reader("mean", n)
-        case Statistic():
-            return _statistic(node, scope)
-        case Math():
-            value = _math(node.name, bind_sum(node.argument, scope))
-        case Arithmetic():
-            value = _arithmetic(node.operator, bind_sum(node.left, scope), bind_sum(node.right, scope))
-    if _is_constant(node):
-        constant = value()
-        return lambda: constant
-    return value
-
-
-def _is_constant(node: Sum) -> bool:
-    """Numbers and training arguments only."""
-    return not any(isinstance(part, Metric | Statistic) for part in walk(node))
 
 
 def numbers_of(tree: Test, scope: Scope) -> dict[str, Value]:
@@ -165,7 +95,7 @@ def numbers_of(tree: Test, scope: Scope) -> dict[str, Value]:
 
 def _comparison(node: Comparison, scope: Scope) -> Verdict:
     compare, left = COMPARE[node.operator], bind_sum(node.left, scope)
-    if _is_constant(node.right):  # the common case, one call less
+    if is_constant(node.right):  # the common case, one call less
         bound = bind_sum(node.right, scope)()
         if bound is None:
             return lambda: None
@@ -173,6 +103,8 @@ def _comparison(node: Comparison, scope: Scope) -> Verdict:
             return _extreme_bounded(node, bound, left, scope)
         return lambda: None if (value := left()) is None else compare(value, bound)
     right = bind_sum(node.right, scope)
+    if settles(node.right):
+        return _settling(compare, left, right)
 
     def verdict() -> bool | None:
         value = left()
@@ -180,6 +112,20 @@ def _comparison(node: Comparison, scope: Scope) -> Verdict:
             return None
         other = right()
         return None if other is None else compare(value, other)
+
+    return verdict
+
+
+def _settling(compare: Callable, left: Value, right: Value) -> Verdict:
+    bound = None
+
+    def verdict() -> bool | None:
+        nonlocal bound
+        if (value := left()) is None:
+            return None
+        if bound is None and (bound := right()) is None:
+            return None
+        return compare(value, bound)
 
     return verdict
 
@@ -233,50 +179,6 @@ def _any(verdicts: list[Verdict]) -> Verdict:
         return result
 
     return verdict
-
-
-def _statistic(node: Statistic, scope: Scope) -> Value:
-    n = node.n or scope.window
-    if node.name in ("last", "delta"):
-        history = scope.sized(node.metric, 2)
-        return history.last if node.name == "last" else history.delta
-    if node.name == "baseline":
-        history = scope.history(node.metric)
-        history.baseline_size = max(history.baseline_size, n)
-        return partial(history.baseline, n)
-    history = scope.sized(node.metric, n)
-    if node.name in ("count", "slope"):
-        return partial(history.finite_count if node.name == "count" else history.slope, n)
-    return history.reader(node.name, n)
-
-
-def _math(name: str, argument: Value) -> Value:
-    apply = MATH[name]
-    return lambda: None if (x := argument()) is None else apply(x)
-
-
-MATH = {
-    "abs": abs,
-    "exp": lambda x: math.exp(x) if x < 709 else math.inf,  # the largest double is exp(709.78)
-    "log": lambda x: math.log(x) if x > 0 else None,
-    "sqrt": lambda x: math.sqrt(x) if x >= 0 else None,
-}
-
-
-def _arithmetic(symbol: str, left: Value, right: Value) -> Value:
-    apply = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}[symbol]
-
-    def value() -> float | None:
-        a = left()
-        if a is None or (b := right()) is None:
-            return None
-        try:
-            result = apply(a, b)
-        except ZeroDivisionError:
-            return None
-        return result if result == result else None  # not NaN
-
-    return value
 
 
 def _between(node: Function, history: History, scope: Scope) -> Verdict:

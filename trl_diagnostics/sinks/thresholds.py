@@ -33,7 +33,8 @@ from ..engine.tree import (
     Test,
     walk,
 )
-from ..engine.verdict import COMPARE, MATH
+from ..engine.value import MATH
+from ..engine.verdict import COMPARE
 
 
 ABOVE, BELOW, AT = "above", "below", "at"
