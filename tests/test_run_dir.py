@@ -233,7 +233,8 @@ def test_metadata_of_each_resume_stay(tmp_path):
             files.write_metadata(name, {"number": number})
             files.write_metadata(name, {"number": "another"})  # never rewritten
     assert len(list(tmp_path.glob("*.json"))) == 24
-    assert json.loads((tmp_path / "run_metadata_final_7.json").read_text()) == {"schema_version": 1, "number": 7}
+    final = json.loads((tmp_path / "run_metadata_final_7.json").read_text())
+    assert final == {"schema_version": 1, "run_id": files.run_id, "number": 7}
     assert last_metadata(tmp_path)["number"] == 11  # and not 9, which is the last name
     assert last_metadata(tmp_path, 3)["number"] == 3 and last_metadata(tmp_path, 0)["number"] == 0
     assert last_metadata(tmp_path, 40) == {}
@@ -248,6 +249,40 @@ def test_a_fresh_run_counts_from_the_start(tmp_path):
         files.write_metadata(run_dir.START, {})
     assert names(tmp_path) == ["attempts", "run_metadata_start.json"]
     assert names(tmp_path / "attempts" / "1") == ["run_metadata_start.json", "run_metadata_start_1.json"]
+
+
+def begun(folder, step=0, run_id=None):
+    """A run that says that it starts, and logs the next step."""
+    files = RunDir(folder)
+    files.begin(step, None, run_id)
+    files.write_metadata(run_dir.START, {"from": step})
+    files.write_record(record(step + 1))
+    return files
+
+
+def test_a_resume_finds_its_own_run_behind_another_one(tmp_path):
+    first = begun(tmp_path)
+    second = begun(tmp_path)
+    assert first.run_id != second.run_id
+    third = begun(tmp_path, 1, first.run_id)
+    assert (third.run_id, third.resumes) == (first.run_id, 1)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+    assert names(tmp_path / "attempts") == ["2"]
+    assert last_metadata(tmp_path / "attempts" / "2")["run_id"] == second.run_id
+    assert [last_metadata(tmp_path, n)["from"] for n in (0, 1)] == [0, 1]
+
+
+def test_a_resume_whose_run_is_gone_is_not_mixed_with_another_one(tmp_path):
+    other = begun(tmp_path)
+    files = begun(tmp_path, 1, "0123")
+    assert (files.run_id, files.resumes) == ("0123", 0)
+    assert steps(tmp_path / "metrics.jsonl") == [2]
+    assert last_metadata(tmp_path / "attempts" / "1")["run_id"] == other.run_id
+
+
+def test_a_resume_without_a_name_goes_on_with_what_is_there(tmp_path):
+    assert begun(tmp_path).run_id == begun(tmp_path, 1).run_id
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
 
 
 def test_without_a_run_there_are_no_metadata(tmp_path):

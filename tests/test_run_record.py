@@ -21,6 +21,7 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -420,6 +421,38 @@ def test_a_run_that_may_go_on_elsewhere_is_a_reason_to_warn(tmp_path, caplog):
     assert not (tmp_path / "diagnostics" / "attempts" / "1" / "postmortem.json").exists()
 
 
+TRAINS = """
+import sys, time
+import tiny
+from transformers import TrainerCallback
+from trl_diagnostics import DiagnosticsCallback
+class Waits(TrainerCallback):
+    def on_log(self, *args, **kwargs):
+        print("logged", flush=True)
+        sys.stdin.readline()
+tiny.make_trainer("sft", sys.argv[1], [DiagnosticsCallback(), Waits()], max_steps=1).train()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_do_not_write_into_one_folder(tmp_path, caplog):
+    paths = os.pathsep.join(sys.path)
+    arguments = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "PYTHONPATH": paths}
+    with subprocess.Popen([sys.executable, "-c", TRAINS, str(tmp_path)], env=environment, **arguments) as other:
+        assert other.stdout.readline() == "logged\n"
+        train("sft", tmp_path, DiagnosticsCallback(), max_steps=2)
+        train("sft", tmp_path, DiagnosticsCallback(), max_steps=3)
+        assert not (tmp_path / "diagnostics" / "postmortem.json").exists()
+        other.communicate("\n" * 9)
+    assert ended(tmp_path) == ("completed", 1)
+    folder = tmp_path / "diagnostics-2"
+    assert json.loads((folder / "postmortem.json").read_text())["last_step"] == 3
+    assert json.loads((folder / "attempts" / "1" / "postmortem.json").read_text())["last_step"] == 2
+    said = f"another process trains into {tmp_path / 'diagnostics'}, so this is {folder}"
+    assert len(messages(caplog, f"TRL diagnostics: {said}")) == 2
+
+
 def test_after_a_run_that_ended_well_nothing_is_said(tmp_path, caplog):
     for _ in range(2):
         train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
@@ -472,6 +505,17 @@ def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
     assert ended(copied) == ("completed", 8)
     assert load(copied, "attempts/1/postmortem.json")["last_step"] == 4
     assert [line["step"] for line in lines(copied, "metrics.jsonl") if line["phase"] == "train"] == list(range(1, 9))
+
+
+def test_a_run_started_by_mistake_does_not_get_between_a_run_and_its_resume(copied):
+    mistake, resume = {"max_steps": 2, "learning_rate": 1e-5}, {"resume": str(copied / "checkpoint-4")}
+    before = load(copied, "run_metadata_start.json")["run_id"]
+    train("sft", copied, DiagnosticsCallback(), save_strategy="no", **mistake)
+    train("sft", copied, DiagnosticsCallback(fail_on_resume_mismatch=True), max_steps=8, **resume, **SAVING)
+    assert [line["step"] for line in lines(copied, "metrics.jsonl") if line["phase"] == "train"] == list(range(1, 9))
+    assert load(copied, "run_metadata_start_1.json")["run_id"] == before
+    assert {finding.severity for finding in findings(copied)} <= {"info"}
+    assert len(lines(copied, "attempts/2/metrics.jsonl")) == 3  # of the mistake
 
 
 def test_a_resume_with_another_learning_rate(copied, caplog):

@@ -42,10 +42,15 @@ class Crash(TrainerCallback):
             raise RuntimeError(f"401 for {' '.join(KNOWN.values())} password={password} https://a:{WORD}@h {'ab12' * 10}")
 
 
+def tell(finding):
+    raise ConnectionError(f"POST {' '.join(KNOWN.values())} with Bearer {WORD}{WORD}")
+
+
 alert = f"all: learning_rate >= 0 for 1 steps -> high: See https://bob:{WORD}@example.com/runs?token={WORD}"
 options = {"hub_token": WORD, "hub_model_id": f"https://a:{WORD}@h/m", "run_name": KNOWN["openai"], "optim_args": None}
 options |= {"dataset_kwargs": {"token": WORD, "keys": list(KNOWN.values())}, "save_strategy": "steps", "save_steps": 10}
-trainer = make_trainer("sft", sys.argv[1], [DiagnosticsCallback(custom_alerts=[alert]), Crash()], max_steps=40, **options)
+callbacks = [DiagnosticsCallback(custom_alerts=[alert], on_finding=tell), Crash()]
+trainer = make_trainer("sft", sys.argv[1], callbacks, max_steps=40, **options)
 trainer.model.config._name_or_path = f"https://bob:{WORD}@example.com/model"
 trainer.args.model_init_kwargs = {"auth": {"cookie": WORD}}
 trainer.train()
@@ -68,7 +73,9 @@ def test_nothing_planted_is_in_any_artifact(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "RuntimeError: 401" in done.stderr and "switched off" not in done.stderr, done.stderr
+    assert "RuntimeError: 401" in done.stderr, done.stderr
+    off = [line for line in done.stderr.splitlines() if "switched off" in line]
+    assert len(off) == 1 and "on_finding switched off" in off[0], done.stderr
     files = [file for file in (tmp_path / "diagnostics").rglob("*") if file.is_file()]
     names = {file.name for file in files}
     assert {
@@ -79,7 +86,7 @@ def test_nothing_planted_is_in_any_artifact(tmp_path):
         "run_report.html",
     } <= names
     assert {file.name: found for file in files if (found := planted_in(file))} == {}
-    for name in ("run_metadata_start.json", "findings.jsonl", "postmortem.json", "run_report.html"):
+    for name in ("run_metadata_start.json", "run_metadata_final.json", "findings.jsonl", "run_report.html"):
         [text] = [file.read_text() for file in files if file.name == name]
         assert "redacted" in text, name
 

@@ -36,8 +36,9 @@ from .run_record import OPEN, RunRecord, fail_together
 from .sinks import console
 from .sinks.exits import Sigterm
 from .sinks.postmortem import CAUGHT
-from .sinks.redact import redact
+from .sinks.redact import redact, redact_text
 from .sinks.run_dir import RunDir
+from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
 from .sources.trainer_log import phase_of
@@ -57,7 +58,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     Args:
         run_dir (`str` or `Path`, *optional*):
-            Folder for `metrics.jsonl` and `findings.jsonl`. Defaults to `<output_dir>/diagnostics`.
+            Folder for everything that is written. Defaults to `<output_dir>/diagnostics`. While another process trains
+            into it, a number is put behind its name.
         stop_on_critical (`bool`, *optional*, defaults to `False`):
             Whether a finding of a stable rule ends training, on all ranks at the same step. Resume from the checkpoint
             it names.
@@ -186,6 +188,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "logged": {phase: list(steps) for phase, steps in self.stop.logged.items()},
             "lines": dict(self.files.lines),
             "resumes": self.files.resumes,
+            "run_id": self.files.run_id,
             "continuity": self.continuity.state_dict(),
         }
 
@@ -204,7 +207,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         classes = [cls.__name__ for cls in type(args).__mro__]
         self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version())
-        self.files = RunDir(Path(args.output_dir) / "diagnostics" if self.run_dir is None else self.run_dir)
+        self.files = RunDir(self._folder(args, state))
         self.engine = Engine(self.rules, self.metric_map.trainer, config_of(args, state), self.metric_map)
         memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
         self.resumed = memory is not None
@@ -217,6 +220,13 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         elif self.checkpoint_on_sigterm:
             self.sigterm = Sigterm(lambda frame: None, postpone=True)
             self.sigterm.install()
+
+    def _folder(self, args: TrainingArguments, state: TrainerState) -> Path:
+        wanted = Path(args.output_dir) / "diagnostics" if self.run_dir is None else Path(self.run_dir)
+        folder = unused(wanted) if state.is_world_process_zero else wanted
+        if folder != wanted:
+            console.logger.warning("TRL diagnostics: another process trains into %s, so this is %s", wanted, folder)
+        return folder
 
     def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
         seen = {
@@ -385,7 +395,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         try:
             return function(*args)
         except Exception as error:
-            self.broken[part] = f"{type(error).__name__}: {error}"
+            self.broken[part] = redact_text(f"{type(error).__name__}: {error}")
             console.logger.exception("TRL diagnostics: %s switched off after an error; training goes on", part)
             return None
 

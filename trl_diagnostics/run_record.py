@@ -125,7 +125,8 @@ class RunRecord:
 
         Args:
             memory (`dict[str, Any]`, *optional*):
-                What a checkpoint has of this callback: `lines` as in [`RunDir.begin`], `resumes` there had been.
+                What a checkpoint has of this callback: `lines` and `run_id` as in [`RunDir.begin`], `resumes` there had
+                been.
         """
         for other in OPEN[:]:
             if other.state is not self.state:  # and not of a second callback in this training
@@ -136,7 +137,7 @@ class RunRecord:
             self._end_of_the_run_before()
         if memory is not None:
             self.with_state, self.saved_in = True, memory.get("resumes")
-        self.files.begin(self.state.global_step, memory and memory["lines"])
+        self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("run_id"))
         self.watchdog.step = self.state.global_step
         self.watchdog.start()
         OPEN.append(self)
@@ -259,7 +260,7 @@ class RunRecord:
             "seconds": round(time.time() - self.began, 3),
             "final_metrics": final_metrics(list(self.records)),
             "coverage": dict(Counter(self.engine.coverage().values())),
-            "broken": {part: redact_text(error) for part, error in self.broken.items()},
+            "broken": self.broken,
         }
 
     def _report(self) -> None:

@@ -22,6 +22,7 @@ import os
 import re
 import threading
 import time
+import uuid
 from collections import Counter
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,20 +68,28 @@ class RunDir:
         self._files: dict[str, TextIO] = {}
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
         self.resumes = 0  # how many times a run went on in this folder
+        self.run_id = ""  # the same for a run and all that go on from it
 
-    def begin(self, step: int = 0, lines: dict[str, int] | None = None) -> None:
+    def begin(self, step: int = 0, lines: dict[str, int] | None = None, run_id: str | None = None) -> None:
         """
         Prepare for a run that starts after `step`: what an earlier run wrote later than that moves to
-        `attempts/<n>/`. The run will write these steps again, and a file must tell one story.
+        `attempts/<n>/`. The run will write these steps again, and a file must tell one story. What belongs to another
+        run moves there as a whole, and what is there of this run comes back.
 
         Args:
             step (`int`, *optional*, defaults to `0`):
                 Optimizer step of the checkpoint from which training goes on; with 0 nothing of the earlier run stays.
             lines (`dict[str, int]`, *optional*):
                 How many lines each file had when the checkpoint was saved. Without it the steps in the lines decide.
+            run_id (`str`, *optional*):
+                Which run saved the checkpoint. Without it the one in the folder is taken for it.
         """
         for file in self._found(LEFT_OVER):
             file.unlink()
+        there = last_metadata(self.path, 0).get("run_id")
+        self.run_id = (run_id or there if step > 0 else None) or uuid.uuid4().hex
+        if step > 0 and there not in (None, self.run_id):
+            self._change_places(self.run_id)
         whole = self._found(OF_ONE_ATTEMPT if step > 0 else OF_ONE_RUN)
         divided = [file for file in self._found(LINES) if self._divide(file, step, lines)] if step > 0 else []
         if whole or divided:
@@ -91,6 +100,18 @@ class RunDir:
                 _late(file).rename(folder / file.name)
                 _kept(file).replace(file)
         self.resumes = max(_numbers(self.path), default=-1) + 1
+
+    def _change_places(self, run_id: str) -> None:
+        whole = self._found(OF_ONE_RUN)
+        folder = self._new_attempt()
+        for file in whole:
+            file.rename(folder / file.name)
+        starts = self.path.glob(f"attempts/*/{START}.json")
+        mine = next((file.parent for file in starts if (read_json(file) or {}).get("run_id") == run_id), None)
+        if mine is not None:
+            for file in list(mine.iterdir()):
+                file.rename(self.path / file.name)
+            mine.rmdir()
 
     def _found(self, patterns: tuple[str, ...]) -> list[Path]:
         return [file for pattern in patterns for file in sorted(self.path.glob(pattern))]
@@ -132,7 +153,7 @@ class RunDir:
         """Write the metadata of a start or an end, or what differed at a resume; what is there stays as it is."""
         file = self.path / _numbered(name, self.resumes)
         if not file.exists():
-            write_json(file, {"schema_version": SCHEMA_VERSION, **data})
+            write_json(file, {"schema_version": SCHEMA_VERSION, "run_id": self.run_id, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
         line = json.dumps(data, allow_nan=False) + "\n"

@@ -17,20 +17,23 @@ Signs of life of a training go in; `heartbeat.json`, from which a death can be t
 news that nothing moves any more come out.
 """
 
+import os
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from .run_dir import HEARTBEAT, SCHEMA_VERSION, write_json
+from .run_dir import HEARTBEAT, POSTMORTEM, SCHEMA_VERSION, read_json, write_json
 
 
 EVERY = 5.0  # seconds between heartbeats
+FRESH = 60.0  # seconds for which a heartbeat says that the run goes on
 LOOK = 1.0  # seconds between two looks of the watchdog
 CGROUP = Path("/sys/fs/cgroup")  # of a container, version 2
 LOW_MEMORY = 0.1  # share of available memory below which every look is written down
@@ -186,6 +189,21 @@ def is_alive(beat: dict[str, Any]) -> bool:
         return same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def is_in_use(run_dir: Path) -> bool:
+    """Whether another process of this machine trains into a run directory now."""
+    beat, ended = read_json(run_dir / HEARTBEAT), read_json(run_dir / POSTMORTEM)
+    if beat is None or beat["host"] != socket.gethostname() or beat["pid"] == os.getpid():
+        return False
+    over = ended is not None and ended["exit_reason"] != "hang"
+    return not over and time.time() - beat["time"] < FRESH and is_alive(beat)
+
+
+def unused(run_dir: Path) -> Path:
+    """The folder itself, or the first one with a number behind its name into which no other process trains."""
+    names = (f"{run_dir.name}-{i}" if i > 1 else run_dir.name for i in count(1))
+    return next(run_dir.with_name(name) for name in names if not is_in_use(run_dir.with_name(name)))
 
 
 def available_memory() -> tuple[int, int]:
