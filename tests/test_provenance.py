@@ -47,14 +47,20 @@ from transformers.trainer_utils import IntervalStrategy
 from trl import GRPOConfig
 
 from trl_diagnostics.sinks import provenance
-from trl_diagnostics.sinks.identity import dataset_identity, fingerprint, model_identity, tokenizer_identity
+from trl_diagnostics.sinks.identity import (
+    dataset_identity,
+    fingerprint,
+    model_identity,
+    reward_identity,
+    tokenizer_identity,
+)
 from trl_diagnostics.sinks.json_value import digest, json_value
 from trl_diagnostics.sinks.provenance import arguments, arguments_hash, collect, environment
 
 
 KEYS = (
     "created git arguments arguments_hash packages python os hardware world_size launcher model tokenizer "
-    "train_dataset eval_dataset seeds command environment"
+    "train_dataset eval_dataset reward_functions seeds command environment"
 ).split()
 
 
@@ -603,3 +609,32 @@ def test_nothing_planted_is_in_the_record(repository, monkeypatch):
     assert record["git"]["remote"] == "https://<redacted>@example.com/repo.git"
     assert record["model"]["name_or_path"] == "https://<redacted>@example.com/model"
     assert "login(token='<redacted>')" in record["git"]["diff"] and len(planted) > 30
+
+
+class Length:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, completions, **kwargs):
+        return [self.factor * len(completion) for completion in completions]
+
+
+def test_reward_functions_are_told_by_their_source():
+    def good(completions, **kwargs):
+        return [1.0 for _ in completions]
+
+    first = reward_identity([good, functools.partial(good, x=1), Length(2.0), len])
+    assert [one.split()[0] for one in first.values()] == ["good", "good", "Length", "len"]
+    assert first["0"] == first["1"] and first["3"] == "len"
+
+    def good(completions, **kwargs):  # noqa: F811
+        return [0.5 for _ in completions]
+
+    assert reward_identity([good])["0"] != first["0"]
+    assert reward_identity(None) is None
+
+
+def test_a_reward_model_is_told_by_its_weights():
+    torch.manual_seed(0)
+    model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    assert reward_identity([model]) == reward_identity([model]) != reward_identity([other])

@@ -159,6 +159,30 @@ def test_another_run_is_told_from_the_same_one(case, interrupted, tmp_path):
     assert {"changes the run"} <= {difference["effect"] for difference in told["differences"]}
 
 
+def longer(completions, **kwargs):
+    return [float(len(completion)) for completion in completions]
+
+
+def test_another_reward_function_is_another_run(tmp_path):
+    train("grpo", tmp_path, [StopsAt(STOP)])
+    resume = str(tmp_path / f"checkpoint-{STOP}")
+    train("grpo", tmp_path, [StopsAt(STOP + 1)], resume=resume, reward_funcs=longer)
+    _, findings = resumes(tmp_path)
+    assert [(one.rule, one.step) for one in findings] == [("resume_reward_functions_changed", STOP)]
+    differences = json.loads((tmp_path / "diagnostics" / "resume_1.json").read_text())["differences"]
+    (one,) = differences
+    assert (one["field"], one["effect"]) == ("reward_functions.0", "changes the run")
+    assert [one[key].split()[0] for key in ("before", "after")] == ["colour_variety", "longer"]
+
+
+def test_other_data_for_evaluations_are_told(tmp_path):
+    train("sft", tmp_path, [StopsAt(STOP)], eval_dataset=text_dataset(seed=1))
+    resume = str(tmp_path / f"checkpoint-{STOP}")
+    train("sft", tmp_path, [StopsAt(STOP + 1)], resume=resume, eval_dataset=text_dataset(seed=2))
+    _, findings = resumes(tmp_path)
+    assert [finding.rule for finding in findings] == ["resume_eval_dataset_changed"]
+
+
 def test_weights_that_were_not_loaded_are_seen_in_the_loss(interrupted, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(interrupted, folder)

@@ -14,12 +14,13 @@
 
 """The arguments of a training go in, what the rules and the run directory have to know of it comes out."""
 
+import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerState, TrainingArguments
+from transformers import Trainer, TrainerState, TrainingArguments
 
 from . import __version__
 from .sinks.json_value import json_value
@@ -62,6 +63,22 @@ def about_diagnostics(
 
 def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]:
     """Where a run comes from; `parts` is what the Trainer hands to its callbacks."""
-    loaders = [parts.get(f"{name}_dataloader") for name in ("train", "eval")]
-    datasets = [None if loader is None else loader.dataset for loader in loaders]
-    return collect(args, parts.get("model"), parts.get("processing_class"), *datasets)
+    trainer, loader = _trainer(), parts.get("train_dataloader")
+    more = (
+        {"reward_functions": vars(trainer).get("reward_funcs"), "eval_dataset": trainer.eval_dataset}
+        if trainer
+        else {}
+    )
+    data = None if loader is None else loader.dataset
+    return collect(args, parts.get("model"), parts.get("processing_class"), data, **more)
+
+
+def _trainer() -> Trainer | None:
+    """
+    The Trainer that calls this callback. It hands over neither the data of evaluations, before the first of them, nor the
+    reward functions.
+    """
+    frame = sys._getframe()
+    while frame is not None and not isinstance(frame.f_locals.get("self"), Trainer):
+        frame = frame.f_back
+    return frame and frame.f_locals["self"]

@@ -14,7 +14,9 @@
 
 """A model, tokenizer or data set goes in, what tells it from another one comes out, without changing or loading it."""
 
+import functools
 import hashlib
+import inspect
 from collections import Counter
 from collections.abc import Sequence, Sized
 from typing import Any
@@ -209,6 +211,35 @@ def tokenizer_identity(processing_class: Any) -> dict[str, Any] | None:
         "truncation_side": tokenizer.truncation_side,
         "model_max_length": tokenizer.model_max_length,
     }
+
+
+def reward_identity(functions: list | None) -> dict[str, Any] | None:
+    """
+    What tells the reward functions of a run from others.
+
+    Args:
+        functions (`list`, *optional*):
+            Functions, callable objects and reward models.
+
+    Returns:
+        `dict` or `None`: by place, the name of each and a hash of its source (of a model: of its weights), where there is
+        one.
+    """
+    if functions is None:
+        return None
+    return {str(i): _reward_identity(function) for i, function in enumerate(functions)}
+
+
+def _reward_identity(function: Any) -> str:
+    if isinstance(function, torch.nn.Module):
+        return f"{type(function).__name__} {digest(fingerprint(function))}"
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = function if inspect.isroutine(function) else type(function)
+    try:
+        return f"{code.__name__} {digest(inspect.getsource(code))}"
+    except (OSError, TypeError):  # written at a prompt, or in C
+        return code.__name__
 
 
 def dataset_identity(dataset: Any) -> dict[str, Any] | None:

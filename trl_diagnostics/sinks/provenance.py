@@ -73,6 +73,7 @@ def collect(
     processing_class: Any = None,
     train_dataset: Any = None,
     eval_dataset: Any = None,
+    reward_functions: list | None = None,
     *,
     diff: bool = False,
 ) -> dict[str, Any]:
@@ -88,15 +89,17 @@ def collect(
             Tokenizer or processor.
         train_dataset, eval_dataset (`Dataset`, `IterableDataset`, `dict`, *optional*):
             Data sets, or those of the data loaders.
+        reward_functions (`list`, *optional*):
+            Functions and reward models.
         diff (`bool`, *optional*, defaults to `False`):
             Whether the changes that are not committed are put into `git.diff`, up to 200 kB.
 
     Returns:
         `dict`: strict JSON with the secrets redacted. Keys: `created`, `git`, `arguments`, `arguments_hash`, `packages`,
         `python`, `os`, `hardware`, `world_size`, `launcher`, `model`, `tokenizer`, `train_dataset`, `eval_dataset`,
-        `seeds`, `command`, `environment`. A part that could not be read is `{"error": "..."}`.
+        `reward_functions`, `seeds`, `command`, `environment`. A part that could not be read is `{"error": "..."}`.
     """
-    from .identity import dataset_identity, model_identity, tokenizer_identity
+    from .identity import dataset_identity, model_identity, reward_identity, tokenizer_identity
 
     given = _part(arguments, args)
     record = {
@@ -114,6 +117,7 @@ def collect(
         "tokenizer": _part(tokenizer_identity, processing_class),
         "train_dataset": _part(dataset_identity, train_dataset),
         "eval_dataset": _part(dataset_identity, eval_dataset),
+        "reward_functions": _part(reward_identity, reward_functions),
         "seeds": _part(_seeds, args),
         "command": _part(_command),
         "environment": environment(os.environ),

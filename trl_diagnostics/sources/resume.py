@@ -77,6 +77,7 @@ SECTIONS = {
     "tokenizer": (CHANGES, "tokenizer.*"),
     "dataset": (CHANGES, "train_dataset.*"),
     "eval_dataset": (HARMLESS, "eval_dataset.*"),
+    "reward_functions": (CHANGES, "reward_functions.*"),
     "packages": (HARMLESS, "packages.*"),
     "code": (HARMLESS, "git.commit git.dirty"),
 }
