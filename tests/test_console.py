@@ -74,7 +74,8 @@ def test_a_long_reference_is_not_broken():
 
 
 def test_resolved():
-    assert console.resolved(finding(state="resolved")) == "[RESOLVED] importance_sampling_ratio_low  step 120"
+    over = finding(state="resolved", message="Over at step 120.")
+    assert console.resolved(over) == "[RESOLVED] importance_sampling_ratio_low  Over at step 120."
 
 
 def test_stopped():

@@ -359,6 +359,19 @@ def test_unless_does_not_end_what_has_started():
     ]
 
 
+def test_what_a_cause_takes_over_is_not_said_to_be_over():
+    early = rule("range(0, 5)", "early", window=1, unless=("late",))
+    late = rule("> 2", "late", window=1)
+    found = feed([early, late], m=[1, 9, 1, 9, 9, 1, -1, -1])
+    assert [(f.rule, f.step, f.message) for f in found if f.state == "resolved"] == [
+        ("early", 2, "Taken over by late at step 2."),
+        ("late", 3, "Over at step 3."),
+        ("early", 4, "Taken over by late at step 4."),
+        ("late", 6, "Over at step 6."),
+        ("early", 7, "Over at step 7."),
+    ]
+
+
 def test_circle_of_unless():
     rules = [rule("> 1", "a", unless=("b",)), rule("> 1", "b", unless=("c",)), rule("> 1", "c", unless=("a",))]
     with pytest.raises(DiagnosticsError, match="^rules silence each other in a circle: a -> b -> c -> a$"):

@@ -273,7 +273,7 @@ class Engine:
             first_step=judge.episode.first_step,
             metric=judge.metric,
             value=value,
-            message=rule.render(shown) if state == "started" else f"Over at step {step}.",
+            message=rule.render(shown) if state == "started" else self._how_over(judge, step),
             why=rule.why,
             fix=rule.fix,
             reference=list(rule.reference),
@@ -282,6 +282,10 @@ class Engine:
             status=rule.status,
             cascade_of=cascade_of,
         )
+
+    def _how_over(self, judge: Judge, step: int) -> str:
+        cause = next(filter(self.firing.get, judge.causes), None)
+        return f"Taken over by {cause} at step {step}." if cause else f"Over at step {step}."
 
     def coverage(self) -> dict[str, str]:
         """

@@ -98,7 +98,7 @@ def warning(finding: Finding) -> str:
 
 def resolved(finding: Finding) -> str:
     """A finding that resolved, as one line."""
-    return f"[RESOLVED] {finding.rule}  step {finding.step}"
+    return f"[RESOLVED] {finding.rule}  {finding.message}"
 
 
 def not_again(finding: Finding, times: int) -> str:
