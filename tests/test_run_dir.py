@@ -225,16 +225,18 @@ def test_what_a_killed_process_left_half_written_is_thrown_away(tmp_path):
 
 
 def test_metadata_of_each_resume_stay(tmp_path):
+    ids = []
     for number in range(12):
         files = RunDir(tmp_path)
         files.begin(step=number)
+        ids.append(files.start_id)
         assert files.resumes == number
         for name in (run_dir.START, run_dir.FINAL):
             files.write_metadata(name, {"number": number})
             files.write_metadata(name, {"number": "another"})  # never rewritten
     assert len(list(tmp_path.glob("*.json"))) == 24
     final = json.loads((tmp_path / "run_metadata_final_7.json").read_text())
-    assert final == {"schema_version": 1, "run_id": files.run_id, "number": 7}
+    assert final == {"schema_version": 1, "start_id": ids[7], "number": 7}
     assert last_metadata(tmp_path)["number"] == 11  # and not 9, which is the last name
     assert last_metadata(tmp_path, 3)["number"] == 3 and last_metadata(tmp_path, 0)["number"] == 0
     assert last_metadata(tmp_path, 40) == {}
@@ -251,10 +253,10 @@ def test_a_fresh_run_counts_from_the_start(tmp_path):
     assert names(tmp_path / "attempts" / "1") == ["run_metadata_start.json", "run_metadata_start_1.json"]
 
 
-def begun(folder, step=0, run_id=None):
+def begun(folder, step=0, saved_by=None):
     """A run that says that it starts, and logs the next step."""
     files = RunDir(folder)
-    files.begin(step, None, run_id)
+    files.begin(step, None, saved_by)
     files.write_metadata(run_dir.START, {"from": step})
     files.write_record(record(step + 1))
     return files
@@ -262,26 +264,25 @@ def begun(folder, step=0, run_id=None):
 
 def test_a_resume_finds_its_own_run_behind_another_one(tmp_path):
     first = begun(tmp_path)
-    second = begun(tmp_path)
-    assert first.run_id != second.run_id
-    third = begun(tmp_path, 1, first.run_id)
-    assert (third.run_id, third.resumes) == (first.run_id, 1)
-    assert steps(tmp_path / "metrics.jsonl") == [1, 2]
-    assert names(tmp_path / "attempts") == ["2"]
-    assert last_metadata(tmp_path / "attempts" / "2")["run_id"] == second.run_id
-    assert [last_metadata(tmp_path, n)["from"] for n in (0, 1)] == [0, 1]
+    again = begun(tmp_path, 1, first.start_id)
+    other = begun(tmp_path)
+    for before in (first, again):  # each may have saved the checkpoint
+        assert begun(tmp_path, 2, before.start_id).resumes in (2, 3)
+        assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+        assert last_metadata(tmp_path / "attempts" / "2")["start_id"] == other.start_id
+    assert [last_metadata(tmp_path, n)["from"] for n in (0, 1, 2, 3)] == [0, 1, 2, 2]
 
 
 def test_a_resume_whose_run_is_gone_is_not_mixed_with_another_one(tmp_path):
     other = begun(tmp_path)
-    files = begun(tmp_path, 1, "0123")
-    assert (files.run_id, files.resumes) == ("0123", 0)
+    assert begun(tmp_path, 1, "0123").resumes == 0
     assert steps(tmp_path / "metrics.jsonl") == [2]
-    assert last_metadata(tmp_path / "attempts" / "1")["run_id"] == other.run_id
+    assert last_metadata(tmp_path / "attempts" / "1")["start_id"] == other.start_id
 
 
-def test_a_resume_without_a_name_goes_on_with_what_is_there(tmp_path):
-    assert begun(tmp_path).run_id == begun(tmp_path, 1).run_id
+def test_a_resume_from_a_checkpoint_that_does_not_say_by_whom_goes_on_with_what_is_there(tmp_path):
+    begun(tmp_path)
+    assert begun(tmp_path, 1).resumes == 1
     assert steps(tmp_path / "metrics.jsonl") == [1, 2]
 
 

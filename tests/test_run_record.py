@@ -35,10 +35,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig
 
 from trl_diagnostics import DiagnosticsCallback, DiagnosticsError
-from trl_diagnostics.run_record import CAUGHT, OPEN, SIGTERM
+from trl_diagnostics.diagnosis import diagnose
+from trl_diagnostics.run_record import CAUGHT, NOTHING_KNOWN, OPEN, SIGTERM
 from trl_diagnostics.sinks.postmortem import VANISHED, infer
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import identity
+from trl_diagnostics.sources.logs import open_run
 
 
 pytestmark = pytest.mark.usefixtures("reports", "nothing_goes_on")
@@ -509,11 +511,11 @@ def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
 
 def test_a_run_started_by_mistake_does_not_get_between_a_run_and_its_resume(copied):
     mistake, resume = {"max_steps": 2, "learning_rate": 1e-5}, {"resume": str(copied / "checkpoint-4")}
-    before = load(copied, "run_metadata_start.json")["run_id"]
+    before = load(copied, "run_metadata_start.json")["start_id"]
     train("sft", copied, DiagnosticsCallback(), save_strategy="no", **mistake)
     train("sft", copied, DiagnosticsCallback(fail_on_resume_mismatch=True), max_steps=8, **resume, **SAVING)
     assert [line["step"] for line in lines(copied, "metrics.jsonl") if line["phase"] == "train"] == list(range(1, 9))
-    assert load(copied, "run_metadata_start_1.json")["run_id"] == before
+    assert load(copied, "run_metadata_start.json")["start_id"] == before
     assert {finding.severity for finding in findings(copied)} <= {"info"}
     assert len(lines(copied, "attempts/2/metrics.jsonl")) == 3  # of the mistake
 
@@ -545,10 +547,35 @@ def test_a_mismatch_raises_before_the_first_step_every_time(copied):
     assert ended(copied) == ("completed", 8)
 
 
-def test_without_a_record_of_the_run_there_is_nothing_to_compare(copied):
-    callback = DiagnosticsCallback(run_dir=copied / "new", fail_on_resume_mismatch=True)
-    train("sft", copied, callback, resume=str(copied / "checkpoint-4"), max_steps=8, learning_rate=1e-5, **SAVING)
+@pytest.mark.parametrize("place", ["another output_dir", "another run_dir", "a run directory that was deleted"])
+def test_the_checkpoint_knows_its_run_wherever_training_goes_on(place, copied, tmp_path):
+    checkpoint, folder, run_dir = copied / "checkpoint-4", copied, copied / "diagnostics"
+    if place == "another output_dir":
+        folder = tmp_path / "new"
+        run_dir = folder / "diagnostics"
+    elif place == "another run_dir":
+        run_dir = tmp_path / "new"
+    else:
+        shutil.rmtree(run_dir)
+    changed = {"resume": str(checkpoint), "max_steps": 8, "learning_rate": 1e-5, "seed": 5, **SAVING}
+    with pytest.raises(DiagnosticsError, match="learning_rate was 0.003 and is 1e-05"):
+        train("sft", folder, DiagnosticsCallback(run_dir=run_dir, fail_on_resume_mismatch=True), **changed)
+    (checkpoint / "optimizer.pt").unlink()
+    callback = DiagnosticsCallback(run_dir=run_dir)
+    train("sft", folder, callback, **changed)
+    found = {finding.rule for finding in callback.findings if finding.severity not in ("info", "low")}
+    assert {"resume_learning_rate_changed", "resume_seed_changed", "resume_optimizer_state_missing"} <= found
+    replayed = diagnose(open_run(run_dir)).findings  # although the records before the checkpoint are not there
+    written = [json.loads(line) for line in (run_dir / "findings.jsonl").read_text().splitlines()]
+    assert [finding.to_json() for finding in replayed] == written
+
+
+def test_of_a_checkpoint_without_this_callback_nothing_is_known(tmp_path, caplog):
+    train("sft", tmp_path, None, [StopsAt(4)], max_steps=8, **SAVING)
+    callback = DiagnosticsCallback(fail_on_resume_mismatch=True)
+    train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-4"), max_steps=8, learning_rate=1e-5, **SAVING)
     assert callback.broken == {}
+    assert messages(caplog, "TRL diagnostics: nothing") == [f"TRL diagnostics: {NOTHING_KNOWN}"]
 
 
 # Parts that fail

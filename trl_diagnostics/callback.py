@@ -138,7 +138,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.fail_on_resume_mismatch = fail_on_resume_mismatch
         self.hang_timeout = hang_timeout
         self.checkpoint_on_sigterm = checkpoint_on_sigterm
-        self.rules = collect_rules(self.custom_alerts, custom_heuristics_dir, self.disable, check_metric, check_rule)
+        chosen = self.custom_alerts, custom_heuristics_dir, self.disable
+        self.rules = collect_rules(*chosen, check_metric, check_rule, redact_text)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
         self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
@@ -188,7 +189,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "logged": {phase: list(steps) for phase, steps in self.stop.logged.items()},
             "lines": dict(self.files.lines),
             "resumes": self.files.resumes,
-            "run_id": self.files.run_id,
+            "start_id": self.files.start_id,
+            "start": self.run.start if self.run else {},
             "continuity": self.continuity.state_dict(),
         }
 

@@ -25,7 +25,8 @@ from .engine.rulebook import collect_rules
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
 from .sinks.postmortem import infer
-from .sinks.run_dir import START, read_json
+from .sinks.redact import redact_text
+from .sinks.run_dir import MEMORY, START, numbered, read_json
 from .sources.advice import Advice, advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
 from .sources.logs import Run
@@ -158,7 +159,7 @@ def _rules(metadata: dict[str, Any], broken: dict[str, str]) -> list[Rule]:
     chosen = metadata.get("diagnostics", {})
     alerts, folder, muted = (chosen.get(key) for key in ("custom_alerts", "custom_heuristics_dir", "disable"))
     try:
-        return collect_rules(alerts or (), folder, muted or (), check_metric, check_rule)
+        return collect_rules(alerts or (), folder, muted or (), check_metric, check_rule, redact_text)
     except DiagnosticsError as error:
         broken["rules of the run"] = str(error)
         return collect_rules()
@@ -172,7 +173,7 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
     """Metadata of each time the run was resumed, in order; a file may be torn or of somebody else."""
     if run.kind != RUN_DIRECTORY:
         return []
-    found = [read_json(file) or {} for file in run.path.glob(f"{START}_*.json")]
+    found = [read_json(file) or {} for file in run.path.glob(f"{START}*.json")]
     resumed = [data for data in found if "resumed" in data]
     return sorted(resumed, key=lambda data: data["resumed"]["number"])
 
@@ -180,8 +181,10 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
 def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]) -> Engine:
     """A resumed run has a configuration of its own, and what the rules remember is in the checkpoint."""
     engine = _engine(run, metadata["diagnostics"]["config"], rules)
-    if metadata["resumed"]["with_state"]:
-        engine.load_state_dict(before.state_dict())
+    resumed = metadata["resumed"]
+    memory = read_json(run.path / numbered(MEMORY, resumed["number"]))
+    if resumed["with_state"]:
+        engine.load_state_dict(memory["engine"] if memory else before.state_dict())
     return engine
 
 

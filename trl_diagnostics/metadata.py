@@ -63,7 +63,7 @@ def about_diagnostics(
 
 def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]:
     """Where a run comes from; `parts` is what the Trainer hands to its callbacks."""
-    trainer, loader = _trainer(), parts.get("train_dataloader")
+    trainer, loader = _training_loop().get("self"), parts.get("train_dataloader")
     more = (
         {"reward_functions": vars(trainer).get("reward_funcs"), "eval_dataset": trainer.eval_dataset}
         if trainer
@@ -73,12 +73,19 @@ def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]
     return collect(args, parts.get("model"), parts.get("processing_class"), data, **more)
 
 
-def _trainer() -> Trainer | None:
+def resumed_from(args: TrainingArguments, step: int) -> Path | None:
+    """The checkpoint with which a training goes on after `step`, if it is known."""
+    given = _training_loop().get("resume_from_checkpoint")
+    folder = Path(given) if given else Path(args.output_dir) / f"checkpoint-{step}"
+    return folder if folder.is_dir() else None
+
+
+def _training_loop() -> dict[str, Any]:
     """
-    The Trainer that calls this callback. It hands over neither the data of evaluations, before the first of them, nor the
-    reward functions.
+    The variables of the method of a Trainer that calls this callback. Callbacks are not handed the checkpoint, the reward
+    functions and, before the first evaluation, its data.
     """
     frame = sys._getframe()
     while frame is not None and not isinstance(frame.f_locals.get("self"), Trainer):
         frame = frame.f_back
-    return frame and frame.f_locals["self"]
+    return frame.f_locals if frame else {}

@@ -32,7 +32,7 @@ from .diagnosis import Diagnosis
 from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record
 from .engine.rule import Rule
-from .metadata import provenance, trl_version
+from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
 from .sinks.exits import Exits, Sigterm, reason_of
 from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, command_line, final_metrics, infer, postmortem
@@ -43,6 +43,7 @@ from .sinks.run_dir import (
     FINAL,
     HANG_LOG,
     HEARTBEAT,
+    MEMORY,
     METRICS,
     POSTMORTEM,
     REPORTS,
@@ -64,6 +65,11 @@ CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
 MOST_WORDS = 2000  # characters of what an exception says; the traceback has all
 MOST_HANGS = 20  # kept with their stacks; hang.log has all
 
+NOT_IN_CHECKPOINTS = ("diagnostics", "command", "environment", "seeds")
+NOTHING_KNOWN = (
+    "nothing is known of the run that saved this checkpoint: it was saved without this callback, and the run directory has "
+    "no metadata of it. So what has changed since cannot be told."
+)
 SIGTERM = "SIGTERM asked the process to end: preemption or the time limit of a cluster, or kill."
 
 OPEN: list["RunRecord"] = []  # trainings of this process that have not ended
@@ -114,7 +120,8 @@ class RunRecord:
         self.checkpoints: list[Checkpoint] = []
         self.postmortem: dict[str, Any] = {}  # as it was last written
         self.thread, self.loop = threading.get_ident(), _training_loop()
-        self.with_state, self.saved_in = False, None
+        self.with_state, self.saved_in, self.before = False, None, {}  # of the checkpoint
+        self.start: dict[str, Any] = {}  # of this run, for its checkpoints
         self.began = time.time()
         self.ended = False
         self.lock = threading.RLock()  # the watchdog writes too, and so does a signal handler in the middle of a write
@@ -125,8 +132,8 @@ class RunRecord:
 
         Args:
             memory (`dict[str, Any]`, *optional*):
-                What a checkpoint has of this callback: `lines` and `run_id` as in [`RunDir.begin`], `resumes` there had
-                been.
+                What a checkpoint has of this callback: `lines` as in [`RunDir.begin`], `start_id` of what saved it,
+                `resumes` there had been.
         """
         for other in OPEN[:]:
             if other.state is not self.state:  # and not of a second callback in this training
@@ -136,8 +143,10 @@ class RunRecord:
         if (self.files.path / HEARTBEAT).exists():
             self._end_of_the_run_before()
         if memory is not None:
-            self.with_state, self.saved_in = True, memory.get("resumes")
-        self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("run_id"))
+            self.with_state, self.saved_in, self.before = True, memory.get("resumes"), memory.get("start", {})
+        self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("start_id"))
+        if memory is not None and self.files.lines[METRICS] != memory["lines"].get(METRICS, 0):
+            self.files.write_metadata(MEMORY, {"engine": memory["engine"]})  # the records are not all here
         self.watchdog.step = self.state.global_step
         self.watchdog.start()
         OPEN.append(self)
@@ -174,16 +183,18 @@ class RunRecord:
         """
         metadata = {"trainer": trainer, "trl_version": trl_version(), "diagnostics": diagnostics}
         metadata |= provenance(self.args, parts)
+        self.start = {key: value for key, value in metadata.items() if key not in NOT_IN_CHECKPOINTS}
         self.command = command_line(metadata)
         step = self.state.global_step
         if step == 0:
             self.files.write_metadata(START, metadata)
             return None, None
-        before = last_metadata(self.files.path, self.saved_in)
+        before = self.before or last_metadata(self.files.path, self.saved_in)
+        if not before:
+            console.logger.warning("TRL diagnostics: %s", NOTHING_KNOWN)
         resumed = {"number": self.files.resumes, "step": step, "records": self.files.lines[METRICS]}
         self.files.write_metadata(START, {**metadata, "resumed": {**resumed, "with_state": self.with_state}})
-        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
-        checkpoint = folder if folder.is_dir() else None
+        checkpoint = resumed_from(self.args, step)
         different = differences(before, metadata, checkpoint)
         self.files.write_metadata(RESUME, {"step": step, "differences": [one.to_json() for one in different]})
         return resume_record(before, metadata, checkpoint, step), _mismatch(different, self.files.path)

@@ -36,6 +36,7 @@ def collect_rules(
     disable: Iterable[str] = (),
     check_metric: CheckMetric | None = None,
     check_rule: CheckRule | None = None,
+    hide: Callable[[str], str] | None = None,
 ) -> list[Rule]:
     """
     Built-in rules, the user's rules and alerts, without the muted ones.
@@ -51,6 +52,8 @@ def collect_rules(
             As in [`load_rules`].
         check_rule (`Callable`, *optional*):
             Gives what else is wrong with the names in a rule: a field, its problem and the word in it.
+        hide (`Callable[[str], str]`, *optional*):
+            Takes what is secret out of the texts of the user's rules, which are in every finding.
 
     Raises:
         `DiagnosticsError`: with all that is wrong, before training starts.
@@ -62,6 +65,7 @@ def collect_rules(
     problems = [text for rule in custom for text in (located(rule, check_rule(rule)) if check_rule else ())]
     if problems:
         raise DiagnosticsError("\n".join(problems))
+    custom = [_hidden(rule, hide) for rule in custom] if hide else custom
     rules = merge_rules(rules, custom + _alerts(custom_alerts, check_metric, check_rule))
     muted = select(rules, disable)
     return [rule for rule in rules if rule.name not in muted]
@@ -85,6 +89,11 @@ def causes_first(rules: list[Rule], current: dict[str, str]) -> list[Rule]:
         if rule.name not in ordered:
             visit(rule, ())
     return list(ordered.values())
+
+
+def _hidden(rule: Rule, hide: Callable[[str], str]) -> Rule:
+    texts = {name: hide(text) for name, text in (("message", rule.message), ("why", rule.why), ("fix", rule.fix))}
+    return replace(rule, **texts, reference=tuple(map(hide, rule.reference)))
 
 
 @cache  # for a tree of runs

@@ -29,9 +29,12 @@ from .json_value import digest, json_value
 
 
 TENSORS, ELEMENTS = 64, 16  # looked at for the fingerprint of weights, and of each of them
-ROWS = 16  # looked at for the hash of a data set's content
+ROWS = 4096  # looked at for the hash of a data set's content
+BYTES = 2**26  # of them, where rows are pictures or books
+LISTED = 16  # of a list
 TOKENS = 64  # looked at for the hash of a vocabulary
-CONFIG_NOISE = {"_name_or_path", "transformers_version", "use_cache", "dtype", "torch_dtype"}
+# `save_pretrained` writes the last four; a model that was loaded has them and one that was built has not
+CONFIG_NOISE = {"use_cache", "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
 
 
 def model_identity(model: torch.nn.Module | None) -> dict[str, Any] | None:
@@ -253,7 +256,7 @@ def dataset_identity(dataset: Any) -> dict[str, Any] | None:
     Returns:
         `dict` or `None`: `class`, `name`, `config`, `split`, `fingerprint` (as `datasets` computes it, from the steps
         that made the data set), `rows`, `columns`, `bytes` (in memory; the order of the rows does not change them) and
-        `sample_hash`, a hash of a few rows from the first to the last, in the order in which they are. What is not
+        `sample_hash`, a hash of up to 4,096 rows from the first to the last, in the order in which they are. What is not
         known is `None`. JSON values; of a dictionary one by name.
     """
     if dataset is None:
@@ -275,15 +278,23 @@ def dataset_identity(dataset: Any) -> dict[str, Any] | None:
         known["rows"] = len(dataset)
     if isinstance(dataset, datasets.Dataset):
         known |= {"fingerprint": dataset._fingerprint, "bytes": dataset.data.nbytes}
-        known["sample_hash"] = digest(repr(_rows(dataset)))
+        known["sample_hash"] = _content_hash(dataset)
     elif isinstance(dataset, list):
-        known["sample_hash"] = digest(json_value(_spread(dataset, ROWS)))
+        known["sample_hash"] = digest(json_value(_spread(dataset, LISTED)))
     return known
 
 
-def _rows(dataset: Any) -> list[dict[str, Any]]:
-    """Some rows as they are stored: neither formatted nor transformed, which may be code of the user."""
+def _content_hash(dataset: Any) -> str:
+    """Of many rows as they are stored: neither formatted nor transformed, which may be code of the user."""
+    import pyarrow as pa
     from datasets.formatting import query_table
 
-    places = _spread(range(len(dataset)), ROWS)
-    return query_table(dataset.data, list(places), indices=dataset._indices).to_pylist() if len(places) else []
+    size = dataset.data.nbytes / max(dataset.data.num_rows, 1)
+    places = list(_spread(range(len(dataset)), max(16, min(ROWS, int(BYTES / max(size, 1))))))
+    table = query_table(dataset.data, places, indices=dataset._indices) if places else dataset.data.table
+    # a copy is the same however the rows were cut into chunks and files
+    table = table.replace_schema_metadata(None).take(pa.array(range(len(places)), pa.int64())).combine_chunks()
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return hashlib.sha256(stream.getvalue()).hexdigest()[:16]

@@ -28,12 +28,12 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 SECRET = re.compile(
     r"passw(?:or)?d|passphrase|passcode|secret|credential|authorization|cookie|webhook|mnemonic|connectionstr"
     r"|(?:api|access|private|account|signing|encryption|ssh|auth|master|admin|deploy|license|storage|wandb|openai"
-    r"|anthropic|hf|aws|azure|gcp)keys?(?![a-z])"
+    r"|anthropic|hf|aws|azure|gcp|kaggle)keys?(?![a-z])"
 )
 HINT = re.compile(  # a text without any of these has no such name
-    r"(?i)pass|secret|credential|auth|cookie|webhook|mnemonic|connection|key|token|pwd|psw|pw|dsn"
+    r"(?i)pass|secret|credential|auth|cookie|webhook|mnemonic|connection|key|token|pwd|psw|pw|dsn|jwt"
 )
-LAST_SECRET = {"auth", "pwd", "psw", "pw", "dsn"}
+LAST_SECRET = {"auth", "pwd", "psw", "pw", "dsn", "jwt"}
 BEFORE_PASS = {"user", "db", "database", "smtp", "mysql", "postgres", "pg", "redis", "ftp", "http", "proxy", "root"}
 # What a name may say about a secret without holding it: `hub_token_path`, `password_hash`.
 HARMLESS_LAST = set(
@@ -69,7 +69,7 @@ URL_USER = re.compile(
     r"(?:[^\s/?#@:\"'<>]{0,300}:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]{0,300}|[^\s/?#@:\"'<>]{1,300})@"
 )
 URL_PART = re.compile(
-    r"(?P<before>(?i:[?&](?:sig|signature|code|key|jwt|awsaccesskeyid|googleaccessid|x-(?:amz|goog)-"
+    r"(?P<before>(?i:(?<![\w-])x-(?:amz|goog)-signature=|[?&](?:sig|signature|code|key|jwt|awsaccesskeyid|googleaccessid|x-(?:amz|goog)-"
     r"(?:signature|credential|security-token))=)|hooks\.slack\.com/\w+/|discord(?:app)?\.com/api/webhooks/"
     r"|api\.telegram\.org/bot|webhook\.office\.com/)[^\s&#\"'<>]+"
 )
@@ -84,6 +84,7 @@ SCHEME = re.compile(
 COMMAND = re.compile(  # told by its place alone: wandb login KEY, curl -u user:password, .netrc
     r"(?P<before>wandb(?:\.login\((?:key=)?|[ \t]+login[ \t]+(?:--?[\w-]+[ \t]+){0,4})[\"']?"
     r"|(?:(?<=\s)|^)(?:-u|--user|--proxy-user)[ =][\"']?(?=[^\s\"':=]*:)"
+    r"|(?:sshpass|mysql|mysqldump)[ \t]+-p[ \t]?|(?i:api key provided: )|<(?i:password|secret|token|api_?key)>"
     r"|(?<![\w-])login[ \t\n]+\S{1,100}[ \t\n]+password[ \t]+)(?![-<)])[^\s\"')]+"
 )
 KNOWN = re.compile(
@@ -210,6 +211,7 @@ def _walk_dict(value: dict, name: str, known: re.Pattern | None) -> dict:
     told = value.get("name")  # {"name": "HF_TOKEN", "value": "..."}, as containers list their environment
     for key, inner in value.items():
         label = told if key == "value" and isinstance(told, str) else key
+        label = "secret key" if key == "key" and "secret" in value else label  # of an object store
         under = name or (label if isinstance(label, str) and is_secret_name(label) else "")
         shown = _text(key, known) if isinstance(key, str) else key
         while shown in out:  # two keys that differ only in their secret
@@ -261,12 +263,16 @@ def _after(match: re.Match) -> str:
 
 def _beside_names(text: str) -> str:
     parts, done = [], 0
-    for match in NAME.finditer(text):
-        if match.start() >= done and is_secret_name(match["name"]):
+    match = NAME.search(text)
+    while match:
+        after = match.end("name")  # `error: password = value` looks like an annotation of `error`
+        if is_secret_name(match["name"]):
             start, end = _span(text, match)
+            after = max(end, after)
             if not _is_none(match["name"], text[start:end]):
                 parts += [text[done:start], REDACTED]
                 done = end
+        match = NAME.search(text, after)
     return "".join([*parts, text[done:]])
 
 

@@ -35,6 +35,7 @@ SCHEMA_VERSION = 1
 METRICS, FINDINGS, COVERAGE = "metrics.jsonl", "findings.jsonl", "coverage.json"
 START, FINAL = "run_metadata_start", "run_metadata_final"  # `<name>.json`, and `<name>_<n>.json` after the n-th resume
 RESUME = "resume"  # `resume_<n>.json`: what differed at the n-th resume
+MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of records that are not here
 POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG = "postmortem.json", "heartbeat.json", "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
 
@@ -46,6 +47,7 @@ OF_ONE_RUN = (
     f"{START}*.json",
     f"{FINAL}*.json",
     f"{RESUME}_[0-9]*.json",
+    f"{MEMORY}*.json",
     SNAPSHOTS,
     DIFFS,
     *OF_ONE_ATTEMPT,
@@ -68,9 +70,9 @@ class RunDir:
         self._files: dict[str, TextIO] = {}
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
         self.resumes = 0  # how many times a run went on in this folder
-        self.run_id = ""  # the same for a run and all that go on from it
+        self.start_id = uuid.uuid4().hex
 
-    def begin(self, step: int = 0, lines: dict[str, int] | None = None, run_id: str | None = None) -> None:
+    def begin(self, step: int = 0, lines: dict[str, int] | None = None, saved_by: str | None = None) -> None:
         """
         Prepare for a run that starts after `step`: what an earlier run wrote later than that moves to
         `attempts/<n>/`. The run will write these steps again, and a file must tell one story. What belongs to another
@@ -81,15 +83,14 @@ class RunDir:
                 Optimizer step of the checkpoint from which training goes on; with 0 nothing of the earlier run stays.
             lines (`dict[str, int]`, *optional*):
                 How many lines each file had when the checkpoint was saved. Without it the steps in the lines decide.
-            run_id (`str`, *optional*):
-                Which run saved the checkpoint. Without it the one in the folder is taken for it.
+            saved_by (`str`, *optional*):
+                `start_id` of what saved the checkpoint. Without it the run in the folder is taken for it.
         """
         for file in self._found(LEFT_OVER):
             file.unlink()
-        there = last_metadata(self.path, 0).get("run_id")
-        self.run_id = (run_id or there if step > 0 else None) or uuid.uuid4().hex
-        if step > 0 and there not in (None, self.run_id):
-            self._change_places(self.run_id)
+        starts = list(self.path.glob(f"{START}*.json"))
+        if step > 0 and starts and not any(_is_of(file, saved_by) for file in starts):
+            self._change_places(saved_by)
         whole = self._found(OF_ONE_ATTEMPT if step > 0 else OF_ONE_RUN)
         divided = [file for file in self._found(LINES) if self._divide(file, step, lines)] if step > 0 else []
         if whole or divided:
@@ -101,13 +102,13 @@ class RunDir:
                 _kept(file).replace(file)
         self.resumes = max(_numbers(self.path), default=-1) + 1
 
-    def _change_places(self, run_id: str) -> None:
+    def _change_places(self, saved_by: str) -> None:
         whole = self._found(OF_ONE_RUN)
         folder = self._new_attempt()
         for file in whole:
             file.rename(folder / file.name)
-        starts = self.path.glob(f"attempts/*/{START}.json")
-        mine = next((file.parent for file in starts if (read_json(file) or {}).get("run_id") == run_id), None)
+        starts = self.path.glob(f"attempts/*/{START}*.json")
+        mine = next((file.parent for file in starts if _is_of(file, saved_by)), None)
         if mine is not None:
             for file in list(mine.iterdir()):
                 file.rename(self.path / file.name)
@@ -151,9 +152,9 @@ class RunDir:
 
     def write_metadata(self, name: str, data: dict[str, Any]) -> None:
         """Write the metadata of a start or an end, or what differed at a resume; what is there stays as it is."""
-        file = self.path / _numbered(name, self.resumes)
+        file = self.path / numbered(name, self.resumes)
         if not file.exists():
-            write_json(file, {"schema_version": SCHEMA_VERSION, "run_id": self.run_id, **data})
+            write_json(file, {"schema_version": SCHEMA_VERSION, "start_id": self.start_id, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
         line = json.dumps(data, allow_nan=False) + "\n"
@@ -219,7 +220,7 @@ def last_metadata(path: Path, number: int | None = None) -> dict[str, Any]:
         is none that can be read.
     """
     numbers = sorted(_numbers(path), reverse=True) if number is None else [number]
-    found = (read_json(path / _numbered(START, n)) for n in numbers)
+    found = (read_json(path / numbered(START, n)) for n in numbers)
     return next((data for data in found if data is not None), {})
 
 
@@ -232,12 +233,17 @@ def check_is_run_dir(path: Path) -> None:
         raise DiagnosticsError(f"{path}: no run directory; expected a folder with {METRICS} or {HEARTBEAT}")
 
 
+def _is_of(metadata: Path, start_id: str | None) -> bool:
+    """Whether a start wrote these metadata, as far as that is known."""
+    return start_id is None or (read_json(metadata) or {}).get("start_id") == start_id
+
+
 def _numbers(path: Path) -> list[int]:
     names = (re.fullmatch(rf"{START}(?:_(\d+))?\.json", file.name) for file in path.glob(f"{START}*.json"))
     return [int(name[1] or 0) for name in names if name]
 
 
-def _numbered(name: str, number: int) -> str:
+def numbered(name: str, number: int) -> str:
     return f"{name}_{number}.json" if number else f"{name}.json"
 
 
