@@ -27,7 +27,7 @@ import sys
 import time
 
 import pytest
-from cli_kit import BROKEN, append, jsonl, moved, recorded, run, run_dir
+from cli_kit import BROKEN, append, jsonl, moved, recorded, run, run_dir, trackio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,6 +146,17 @@ def test_tensorboard(tmp_path):
     writer.close()
     follower.look()
     assert (follower.run.kind, follower.last.step) == ("TensorBoard", 40)
+
+
+def test_a_run_of_a_trackio_project(tmp_path):
+    records = recorded()[1]
+    run = trackio(tmp_path / "project.db", a=records[:60]) / "a"
+    follower = Follower(run)
+    follower.look()
+    assert (follower.run.kind, follower.count) == ("trackio", 60)
+    trackio(run.parent, a=records[60:90])
+    follower.look()
+    assert (follower.count, follower.last.step) == (90, 90)
 
 
 def test_a_run_that_starts_again_is_followed_from_its_start(tmp_path):

@@ -129,9 +129,11 @@ def _identity(run: Run) -> tuple:
 
 
 def _signature(path: Path) -> tuple:
-    """Changes when something is written."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return tuple(map(_size_and_time, files))
+    """Changes when something is written: into a folder, a file, or the log of a database beside its file."""
+    if path.is_dir():
+        return tuple(map(_size_and_time, sorted(path.rglob("*"))))
+    file = path.parent if path.parent.is_file() else path
+    return _size_and_time(file), _size_and_time(file.with_name(f"{file.name}-wal"))
 
 
 def _size_and_time(file: Path) -> tuple:

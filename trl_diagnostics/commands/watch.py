@@ -49,7 +49,7 @@ GOES_ON = ("unfinished", "hang")  # a hang may end
 def run(args: argparse.Namespace) -> int:
     """Show a run until it ends, or once."""
     path = Path(args.path)
-    if not path.exists():
+    if not path.exists() and not path.parent.is_file():  # a run in a database is behind its file
         raise DiagnosticsError(f"{path}: no such file or folder")
     if args.interval <= 0:
         raise DiagnosticsError(f"--interval: expected seconds above 0, found {args.interval:g}")
