@@ -18,13 +18,10 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, shell
+from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, shell, trackio
 
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.sources.logs import open_run
-
-
-ROOT = "nan_weights"
 
 
 def test_a_healthy_run(tmp_path, capsys):
@@ -84,7 +81,7 @@ def test_report_without_plots(tmp_path, capsys):
 def test_report_beside_a_log_file(tmp_path, capsys):
     file = jsonl(tmp_path / "log.jsonl", recorded()[1])
     assert run(capsys, "diagnose", file, "--plots")[0] == 0
-    assert (tmp_path / "log_report" / "run_report.html").is_file()
+    assert (tmp_path / "log.jsonl_report" / "run_report.html").is_file()
 
 
 def test_reports_of_several_runs_have_folders_of_their_own(tmp_path, capsys):
@@ -95,6 +92,57 @@ def test_reports_of_several_runs_have_folders_of_their_own(tmp_path, capsys):
         "a/diagnostics/run_report.md",
         "b/diagnostics/run_report.md",
     ]
+
+
+@pytest.mark.parametrize("report", [["--report", "r"], ["--report"]])
+def test_no_two_runs_in_one_report(report, tmp_path, capsys, monkeypatch):
+    """Files in one folder, files that differ in their ending, folders beside each other, and what they hold."""
+    monkeypatch.chdir(tmp_path)
+    records = recorded()[1][:60]
+    files = [jsonl(Path(name), records) for name in ("a.jsonl", "b.jsonl", "b.json")]
+    folders = [run_dir(Path(name), records=records) for name in ("c", "c/diagnostics/x")]
+    state = {"global_step": 60, "log_history": [{"step": r.step, **r.metrics} for r in records]}
+    for step in (30, 60):
+        Path(f"out/checkpoint-{step}").mkdir(parents=True)
+        Path(f"out/checkpoint-{step}/trainer_state.json").write_text(json.dumps(state))
+    code, document = run_json(capsys, "diagnose", *files, *folders, "out", "--no-plots", *report)
+    pages = [Path(path) for run in document["runs"] for path in run["report"]]
+    assert code == 0 and len(set(pages)) == 2 * 6 and all(page.is_file() for page in pages)
+    for entry in document["runs"]:
+        assert f"`{entry['path']}" in Path(entry["report"][0]).read_text()
+    assert not list(Path("out").glob("checkpoint-*/*report*"))
+
+
+def test_paths_of_both_kinds_and_both_spellings(tmp_path, capsys, monkeypatch):
+    """An absolute and a relative path, with `--input` and without; a run named in two ways is judged once."""
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        run_dir(tmp_path / name)
+    code, document = run_json(
+        capsys, "diagnose", "a", tmp_path / "b", "--input", "c", tmp_path / "a", "--input", "./b"
+    )
+    assert (code, [entry["path"] for entry in document["runs"]]) == (
+        0,
+        ["a/diagnostics", f"{tmp_path}/b/diagnostics", "c/diagnostics"],
+    )
+    assert "\nb/diagnostics  dpo" in run(capsys, "diagnose", "a", tmp_path / "b")[1]
+
+
+def test_pictures_are_left_out_of_a_report_that_is_asked_for(tmp_path, capsys):
+    path = run_dir(tmp_path)
+    assert run(capsys, "diagnose", path, "--no-plots")[0] == 0 and not (path / "reports").exists()
+    assert run(capsys, "diagnose", path, "--plots", "--no-plots")[0] == 0
+    assert {file.name for file in (path / "reports").iterdir()} == {"run_report.md", "run_report.html"}
+
+
+def test_runs_of_a_trackio_project(tmp_path, capsys):
+    file = trackio(tmp_path / "project.db", run1=recorded()[1][:60], run2=recorded(BROKEN)[1])
+    code, out, err = run(capsys, "diagnose", file / "run1", "--report", "--no-plots")
+    assert (code, err) == (0, "") and f"Run {file}/run1 (trackio), 60 logs up to step 60 " in " ".join(out.split())
+    assert (tmp_path / "project.db_run1_report" / "run_report.md").is_file()
+    assert run(capsys, "compare", file / "run1", file / "run2")[0] == 1
+    assert run(capsys, "watch", file / "run1", "--once")[0] == 0
+    assert run(capsys, "diagnose", file / "run3") == (2, "", f"{file}: no run 'run3', it has run1, run2\n")
 
 
 def test_a_tree_of_runs_the_worst_first(tmp_path, capsys):

@@ -114,18 +114,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_diagnose(commands: argparse._SubParsersAction) -> None:
     one = commands.add_parser("diagnose", help="what went wrong in finished runs: one log, or a whole tree of them")
-    one.add_argument("paths", nargs="*", metavar="PATH", help="run directory, log file, or a folder with many of them")
-    one.add_argument("--input", nargs="+", default=[], metavar="PATH", dest="inputs", help="the same as PATH")
+    of = {"action": "extend", "default": [], "metavar": "PATH"}
+    one.add_argument("paths", nargs="*", help="run directory, log file, or a folder with many of them", **of)
+    one.add_argument("--input", nargs="+", dest="paths", help="the same as PATH", **of)
     _add_reading(one)
-    one.add_argument("--report", metavar="DIR", help="write the report (Markdown, HTML) there")
     one.add_argument(
-        "--plots",
-        "--make-plots",
-        action="store_true",
-        default=None,
-        help="write the report with plots; without --report into the folder reports of the run",
+        "--report",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write a report (Markdown, HTML, pictures) there, by default into the folder reports of the run",
     )
-    one.add_argument("--no-plots", action="store_false", dest="plots", help="write the report without plots")
+    one.add_argument("--plots", "--make-plots", action="store_true", help="the same as --report without DIR")
+    one.add_argument("--no-plots", action="store_true", help="leave the pictures out of the report")
     _add_json(one)
     _add_fail_on(one)
     one.set_defaults(module="diagnose", function="run")

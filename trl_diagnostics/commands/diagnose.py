@@ -19,7 +19,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from os.path import commonpath
+from os.path import abspath, commonpath, relpath
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +85,15 @@ class Result:
 def run(args: argparse.Namespace) -> int:
     """Diagnose all runs in some paths."""
     trainer = trainer_named(args.trainer)
-    paths = runs_in([*args.paths, *args.inputs])
-    root = Path(commonpath([path.parent for path in paths])) if len(paths) > 1 else paths[0].parent
+    names = _names(runs_in(args.paths))
     results = []
     with _progress() as progress:
-        task = progress.add_task("", total=len(paths) if len(paths) > 1 else None)
-        for path in paths:
-            result = result_of(path, trainer, args.trl_version, _shown(progress, task, str(path.relative_to(root))))
+        task = progress.add_task("", total=len(names) if len(names) > 1 else None)
+        for path, name in names.items():
+            result = result_of(path, trainer, args.trl_version, _shown(progress, task, name))
             if result.diagnosis and (args.report is not None or args.plots):
-                result = replace(result, report=_write_report(result.diagnosis, root, args))
+                folder = _own_folder(path) if not args.report else Path(args.report, name if len(names) > 1 else "")
+                result = replace(result, report=_write_report(folder, result.diagnosis, not args.no_plots))
             results.append(result)
             progress.advance(task)
     if args.json:
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     elif len(results) == 1:
         _print_one(results[0])
     else:
-        _print_many(results, root)
+        _print_many(results, names)
     return max(result.exit_code(args.fail_on) for result in results)
 
 
@@ -110,23 +110,28 @@ def runs_in(names: list[str]) -> list[Path]:
     The runs that some paths hold, each once.
 
     Raises:
-        `DiagnosticsError`: for a path that is not there or holds none.
+        `DiagnosticsError`: for a folder that holds none.
     """
     if not names:
         raise DiagnosticsError(
             "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out"
         )
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for path in map(Path, names):
-        if not path.exists():
-            raise DiagnosticsError(f"{path}: no such file or folder")
         runs = find_runs(path)
         if not runs:
             raise DiagnosticsError(
                 f"{path}: no run in it: no run directory, no trainer_state.json, no log in a format that can be read"
             )
-        found |= dict.fromkeys(runs)
-    return list(found)
+        for run in runs:
+            found.setdefault(abspath(run), run)
+    return list(found.values())
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """What each of some runs is called beside the others: its path in the folder that holds them all."""
+    root = commonpath([Path(abspath(path)).parent for path in paths])
+    return {path: relpath(path, root) for path in paths}
 
 
 def _progress() -> Progress:
@@ -175,16 +180,17 @@ def one_run(name: str, trainer: str | None = None, trl_version: str | None = Non
     return result
 
 
-def _write_report(diagnosis: Diagnosis, root: Path, args: argparse.Namespace) -> tuple[Path, ...]:
+def _own_folder(path: Path) -> Path:
+    """Inside a run's folder, beside a log file, beside the database that holds a run."""
+    if path.is_dir():
+        return path / "reports"
+    return path.with_name(f"{path.name}_report") if path.exists() else Path(f"{path.parent}_{path.name}_report")
+
+
+def _write_report(folder: Path, diagnosis: Diagnosis, plots: bool) -> tuple[Path, ...]:
     from ..sinks.report import write_report
 
-    path = diagnosis.run.path
-    if args.report is None:
-        folder = path / "reports" if path.is_dir() else path.with_name(f"{path.stem}_report")
-    else:
-        inside = path.relative_to(root)
-        folder = Path(args.report) if path.parent == root else Path(args.report) / inside
-    return tuple(write_report(folder, diagnosis, plots=args.plots is not False))
+    return tuple(write_report(folder, diagnosis, plots))
 
 
 def _print_one(result: Result) -> None:
@@ -218,18 +224,18 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "Report", str(result.report[1])
 
 
-def _print_many(results: list[Result], root: Path) -> None:
+def _print_many(results: list[Result], names: dict[Path, str]) -> None:
     many = Counter(result.verdict for result in results)
     said = ", ".join(f"{many[verdict]} {verdict}" for verdict in ORDER if many[verdict])
     say(f"{count(len(results), 'run')}: {said}\n")
     ordered = sorted(results, key=lambda result: ORDER.index(result.verdict))
-    rows = [_row(result, root) for result in ordered]
+    rows = [_row(result, names[result.path]) for result in ordered]
     show(table(["run", "trainer", "logs", "verdict", "first finding"], rows, ["logs"]))
     say(f"\nOne of them in full: trl-diagnostics diagnose {ordered[0].path}")
 
 
-def _row(result: Result, root: Path) -> list[str | Text]:
-    path = cut(str(result.path.relative_to(root)), max(columns(UNLIMITED) - LEAST, 16))
+def _row(result: Result, name: str) -> list[str | Text]:
+    path = cut(name, max(columns(UNLIMITED) - LEAST, 16))
     verdict = Text(result.verdict, STYLES.get(result.verdict, ""))
     if result.diagnosis is None:
         return [path, "", "", verdict, result.error.removeprefix(f"{result.path}: ")]
