@@ -70,13 +70,12 @@ def run(args: argparse.Namespace) -> int:
         print_json(_document(a, b, answer, changes, curves))
     else:
         _print(a, b, answer, changes, curves, series)
-    return int(answer.better == "A" or _is_worse(a, b, args.fail_on))
+    return int(args.fail_on != "never" and (answer.better == "A" or _is_worse(a, b, args.fail_on)))
 
 
 def _is_worse(a: Result, b: Result, fail_on: str) -> bool:
     """Whether B has a finding, as bad as `fail_on` or worse, that A has not."""
-    new = only(b.diagnosis, a.diagnosis)
-    return fail_on != "never" and any(finding.level >= Severity[fail_on.upper()] for finding in new)
+    return any(finding.level >= Severity[fail_on.upper()] for finding in only(b.diagnosis, a.diagnosis))
 
 
 def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
