@@ -15,6 +15,7 @@
 """The command line: what each command prints, and its exit code."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -462,6 +463,13 @@ def test_check_of_nothing(tmp_path, capsys):
         f"{tmp_path}: no rule files (*.yaml) in this folder\n0 rules, 0 tests, 1 problem\n",
         "",
     )
+
+
+def test_an_error_of_our_own_is_no_finding(capsys, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.commands.rules.list_rules", lambda args: {}["key"])
+    code, out, err = run(capsys, "rules")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"trl-diagnostics: KeyError: 'key' \(test_cli.py, line \d+\); please report this error\n", err)
 
 
 @pytest.mark.parametrize("arguments", [[], ["ruels"], ["rules", "show"], ["rules", "check"], ["rules", "--trainer"]])

@@ -17,6 +17,7 @@
 import argparse
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,6 +51,10 @@ def _run(argv: list[str]) -> int:
     except OSError as error:
         _give_up(sys.stdout)
         return _refuse(f"trl-diagnostics: {error}")
+    except Exception as error:  # of our own: 1 would mean that there is something to look at
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+        return _refuse(f"trl-diagnostics: {type(error).__name__}: {error} ({where}); please report this error")
     except KeyboardInterrupt:
         return 0 if argv[:1] == ["watch"] else 130  # which ends with Ctrl-C; 130 is what a shell says of it
 

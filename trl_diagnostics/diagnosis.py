@@ -24,6 +24,7 @@ from .engine.rule import Rule
 from .engine.rulebook import collect_rules
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
+from .options import check_path
 from .sinks.postmortem import infer
 from .sinks.run_dir import START, read_json
 from .sources.advice import Advice, advise, judge_checkpoints
@@ -137,8 +138,8 @@ class Replay:
         self._resumes, self._taken = _resumes(run), 0
         self.rules = self._chosen(run.metadata)
         # the arguments of a run are those of its last start
-        first = run.metadata["diagnostics"]["config"] if self._resumes else run.config
-        self.engine = _engine(run, first, self.rules)
+        first = run.metadata.get("diagnostics", {}).get("config") if self._resumes else None
+        self.engine = _engine(run, run.config if first is None else first, self.rules)
 
     def take(self, record: Record) -> list[Finding]:
         """Judge the next record; returns the findings that start or resolve with it."""
@@ -158,6 +159,7 @@ def _rules(metadata: dict[str, Any], broken: dict[str, str]) -> list[Rule]:
     chosen = metadata.get("diagnostics", {})
     alerts, folder, muted = (chosen.get(key) for key in ("custom_alerts", "custom_heuristics_dir", "disable"))
     try:
+        check_path("custom_heuristics_dir", folder)
         return collect_rules(alerts or (), folder, muted or (), check_metric, check_rule)
     except DiagnosticsError as error:
         broken["rules of the run"] = str(error)
@@ -173,8 +175,17 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
     if run.kind != RUN_DIRECTORY:
         return []
     found = [read_json(file) or {} for file in run.path.glob(f"{START}_*.json")]
-    resumed = [data for data in found if "resumed" in data]
-    return sorted(resumed, key=lambda data: data["resumed"]["number"])
+    return sorted(filter(_is_resume, found), key=lambda data: data["resumed"]["number"])
+
+
+def _is_resume(data: dict[str, Any]) -> bool:
+    match data:
+        case {
+            "resumed": {"number": int(), "records": int(), "with_state": bool()},
+            "diagnostics": {"config": dict()},
+        }:
+            return True
+    return False
 
 
 def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]) -> Engine:

@@ -263,7 +263,10 @@ def _metadata(path: Path, notes: dict[str, None]) -> dict[str, Any]:
     except DiagnosticsError as error:
         notes[str(error)] = None
         return {}
-    return data if isinstance(data, dict) else {}
+    data = data if isinstance(data, dict) else {}
+    foreign = [key for key in ("arguments", "diagnostics") if not isinstance(data.get(key, {}), dict)]
+    notes.update({f"{path.name}: '{key}' is no JSON object, it is left out": None for key in foreign})
+    return {key: value for key, value in data.items() if key not in foreign}
 
 
 def _part(data: dict[str, Any], key: str) -> dict[str, Any]:
