@@ -32,7 +32,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trl_diagnostics.commands.watch import BLOCKS, sparkline
-from trl_diagnostics.diagnosis import diagnose
+from trl_diagnostics.diagnosis import Replay, diagnose
 from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.follower import Follower
 from trl_diagnostics.sinks.curves import Curve
@@ -208,6 +208,20 @@ def test_speed_comes_from_the_times_in_the_log(tmp_path):
     assert follower.steps_per_second() is None
     follower.look()
     assert follower.steps_per_second() == pytest.approx(2.0)
+
+
+def test_a_log_without_the_length_of_the_run_is_judged_once(tmp_path, monkeypatch):
+    """Neither its records are judged again at each look, nor is its last step taken for the end of the run."""
+    taken, take = [], Replay.take
+    monkeypatch.setattr(Replay, "take", lambda replay, record: taken.append(record.step) or take(replay, record))
+    now = iter(range(1_000, 10_000, 10))
+    monkeypatch.setattr("trl_diagnostics.follower.time.time", lambda: float(next(now)))
+    file, records, follower = tmp_path / "log.jsonl", recorded()[1], Follower(tmp_path / "log.jsonl")
+    for most in range(20, 120, 20):
+        jsonl(file, records[:most])
+        follower.look()
+    assert taken == list(range(1, 101)) and follower.steps_per_second() == pytest.approx(2.0)
+    assert "max_steps" not in follower.run.config and follower.run.config["logging_steps"] == 1
 
 
 # The view
