@@ -163,6 +163,17 @@ def test_a_tree_of_runs_the_worst_first(tmp_path, capsys):
         assert line.index(line.split()[1]) == lines[2].index("trainer")
 
 
+@pytest.mark.parametrize(
+    ("logs", "verdict", "status"), [(10, "too short", "Not enough logs"), (60, "healthy", "Healthy")]
+)
+def test_diagnose_watch_and_the_report_agree_on_health(logs, verdict, status, tmp_path, capsys):
+    path = run_dir(tmp_path, records=recorded()[1][:logs])
+    document = run_json(capsys, "diagnose", path, "--report", "--no-plots")[1]
+    assert document["runs"][0]["verdict"] == verdict
+    assert run(capsys, "watch", path, "--once")[1].startswith(f"[{verdict.upper()}]")
+    assert f" {status}\n" in (path / "reports" / "run_report.md").read_text().replace("**", "")
+
+
 def test_a_run_given_twice_is_judged_once(tmp_path, capsys):
     run_dir(tmp_path)
     code, document = run_json(capsys, "diagnose", tmp_path, tmp_path, tmp_path / "diagnostics")

@@ -25,7 +25,7 @@ from ..explain import wrapped
 from ..sinks.story import number
 from ..sources.advice import Advice
 from ..sources.checkpoints import Checkpoint
-from .diagnose import one_run
+from .results import one_run
 from .terminal import count, facts, print_json, say, show, table
 
 

@@ -25,11 +25,11 @@ from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..engine.yaml_file import suggest
 from ..explain import wrapped
 from ..metrics.names import MetricMap
-from ..sinks.console import rank
+from ..sinks.console import problems
 from ..sinks.story import number
 from ..sources.resume import Difference, differences
-from .diagnose import Result, one_run
-from .rules import trainer_named
+from .arguments import is_as_bad, trainer_named
+from .results import Result, one_run
 from .terminal import count, cut, print_json, say, show, table
 
 
@@ -70,12 +70,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(_document(a, b, answer, changes, curves))
     else:
         _print(a, b, answer, changes, curves, series)
-    return int(args.fail_on != "never" and (answer.better == "A" or _is_worse(a, b, args.fail_on)))
-
-
-def _is_worse(a: Result, b: Result, fail_on: str) -> bool:
-    """Whether B has a finding, as bad as `fail_on` or worse, that A has not."""
-    return any(finding.level >= Severity[fail_on.upper()] for finding in only(b.diagnosis, a.diagnosis))
+    is_worse = answer.better == "A" and args.fail_on != "never"
+    return int(is_worse or is_as_bad(only(b.diagnosis, a.diagnosis), args.fail_on))
 
 
 def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
@@ -86,8 +82,8 @@ def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
 
 def _problems(diagnosis: Diagnosis) -> list[Finding]:
     first: dict[str, Finding] = {}
-    for finding in rank(f for f in diagnosis.findings if f.level > Severity.INFO):
-        first.setdefault(finding.rule, finding)
+    for same in problems(diagnosis.findings):
+        first.setdefault(same[0].rule, same[0])
     return list(first.values())
 
 

@@ -18,7 +18,7 @@ import argparse
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os.path import abspath, commonpath, relpath
 from pathlib import Path
 from typing import Any
@@ -26,60 +26,21 @@ from typing import Any
 from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 from rich.text import Text
 
-from ..diagnosis import Diagnosis, diagnose
-from ..engine.engine import ACTIVE, NOT_APPLICABLE, WARMING_UP
-from ..engine.finding import DiagnosticsError, Finding, Record, Severity
+from ..diagnosis import Diagnosis
+from ..engine.engine import ACTIVE, NOT_APPLICABLE
+from ..engine.finding import DiagnosticsError, Record, Severity
 from ..explain import wrapped
 from ..sinks import story
-from ..sinks.console import rank, summary
-from ..sources.logs import find_runs, open_run
-from .rules import trainer_named
+from ..sinks.console import HEALTHY, TOO_SHORT, summary
+from .arguments import trainer_named
+from .results import UNREADABLE, Result, result_of, runs_in
 from .terminal import STYLES, UNLIMITED, columns, count, cut, facts, print_json, say, show, table, terminal, width
 
 
 SCHEMA_VERSION = 1
-UNREADABLE, TOO_SHORT, HEALTHY = "unreadable", "too short", "healthy"
 EVERY = 5000  # logs
 LEAST = 60  # columns beside the path
 ORDER = (UNREADABLE, *(str(severity) for severity in reversed(Severity)), TOO_SHORT, HEALTHY)
-
-
-@dataclass(frozen=True)
-class Result:
-    """One run: what is known of it, or why it could not be read, and the files of its report."""
-
-    path: Path
-    diagnosis: Diagnosis | None
-    error: str = ""
-    report: tuple[Path, ...] = ()
-
-    @property
-    def first(self) -> Finding | None:
-        """The finding to look at first."""
-        problems = rank(f for f in self.diagnosis.findings if f.level > Severity.INFO) if self.diagnosis else []
-        return problems[0] if problems else None
-
-    @property
-    def level(self) -> Severity | None:
-        """The severity of the worst finding."""
-        found = self.diagnosis.findings if self.diagnosis else ()
-        return max((f.level for f in found if f.level > Severity.INFO), default=None)
-
-    @property
-    def verdict(self) -> str:
-        """One word."""
-        if self.diagnosis is None:
-            return UNREADABLE
-        if self.level is not None:
-            return str(self.level)
-        rules = Counter(self.diagnosis.coverage.values())
-        return HEALTHY if rules[ACTIVE] > rules[WARMING_UP] else TOO_SHORT
-
-    def exit_code(self, fail_on: str) -> int:
-        """2 if it could not be read, 1 for a finding as bad as `fail_on` or worse."""
-        if self.diagnosis is None:
-            return 2
-        return int(fail_on != "never" and self.level is not None and self.level >= Severity[fail_on.upper()])
 
 
 def run(args: argparse.Namespace) -> int:
@@ -103,29 +64,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print_many(results, names)
     return max(result.exit_code(args.fail_on) for result in results)
-
-
-def runs_in(names: list[str]) -> list[Path]:
-    """
-    The runs that some paths hold, each once.
-
-    Raises:
-        `DiagnosticsError`: for a folder that holds none.
-    """
-    if not names:
-        raise DiagnosticsError(
-            "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out"
-        )
-    found: dict[str, Path] = {}
-    for path in map(Path, names):
-        runs = find_runs(path)
-        if not runs:
-            raise DiagnosticsError(
-                f"{path}: no run in it: no run directory, no trainer_state.json, no log in a format that can be read"
-            )
-        for run in runs:
-            found.setdefault(abspath(run), run)
-    return list(found.values())
 
 
 def _names(paths: list[Path]) -> dict[Path, str]:
@@ -152,32 +90,6 @@ def _shown(progress: Progress, task: TaskID, name: str) -> Callable[[Record], No
             progress.update(task, description=f"{name}: {n:,} logs, step {record.step:,}")
 
     return on_record
-
-
-def result_of(
-    path: Path, trainer: str | None, trl_version: str | None, on_record: Callable[[Record], None] | None = None
-) -> Result:
-    """Read and judge one run."""
-    try:
-        return Result(path, diagnose(open_run(path, trainer, trl_version), on_record=on_record))
-    except DiagnosticsError as error:
-        return Result(path, None, str(error))
-
-
-def one_run(name: str, trainer: str | None = None, trl_version: str | None = None) -> Result:
-    """
-    Read and judge the one run that a path means.
-
-    Raises:
-        `DiagnosticsError`: if it holds several, or cannot be read.
-    """
-    paths = runs_in([name])
-    if len(paths) > 1:
-        raise DiagnosticsError(f"{name}: holds {len(paths)} runs; name one of them, for example {paths[0]}")
-    result = result_of(paths[0], trainer, trl_version)
-    if result.diagnosis is None:
-        raise DiagnosticsError(result.error)
-    return result
 
 
 def _own_folder(path: Path) -> Path:

@@ -21,12 +21,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..engine.finding import DiagnosticsError, Finding, from_json_number
+from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
-from ..sinks.run_dir import check_is_run_dir
 from ..sinks.story import ENDED, number
+from .arguments import run_dir_of
 from .terminal import duration, facts, print_json, say
 
 
@@ -43,25 +43,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(path, found)
     return 0
-
-
-def run_dir_of(path: Path) -> Path:
-    """
-    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`.
-
-    Raises:
-        `DiagnosticsError`: if there is none.
-    """
-    if not path.is_dir():
-        raise DiagnosticsError(f"{path}: no such folder; expected a run directory or the output_dir of a run")
-    try:
-        check_is_run_dir(path)
-    except DiagnosticsError:
-        if not (path / "diagnostics").is_dir():
-            raise
-        path = path / "diagnostics"
-        check_is_run_dir(path)
-    return path
 
 
 def _print(path: Path, found: dict[str, Any]) -> None:

@@ -22,11 +22,11 @@ from ..engine.finding import DiagnosticsError
 from ..engine.rule import SEVERITIES, STATUSES, Rule, merge_rules, read_rules, select
 from ..engine.rule_tests import check_tests
 from ..engine.rulebook import BUILTIN, collect_rules
-from ..engine.yaml_file import suggest
 from ..explain import explain_all, explain_rule, when_in_words, wrapped
 from ..metrics.checks import check_metric
-from ..metrics.names import MetricMap, known_trainers
+from ..metrics.names import MetricMap
 from ..rule_files import check
+from .arguments import map_of, trainer_named
 
 
 def list_rules(args: argparse.Namespace) -> int:
@@ -51,19 +51,6 @@ def _is_wanted(rule: Rule, args: argparse.Namespace) -> bool:
 
 def _count(n: int, word: str) -> str:
     return f"{n} {word}{'s' * (n != 1)}"
-
-
-def map_of(trainer: str) -> MetricMap:
-    metric_map, known = MetricMap(trainer.lower().removesuffix("trainer")), known_trainers()
-    if metric_map.trainer not in known:
-        hint = suggest(metric_map.trainer, known) or f"; known are {', '.join(known)}"
-        raise DiagnosticsError(f"--trainer: no trainer '{trainer}'{hint}")
-    return metric_map
-
-
-def trainer_named(text: str | None) -> str | None:
-    """The trainer that the option `--trainer` means; without the option `None`."""
-    return None if text is None else map_of(text).trainer
 
 
 def show_rules(args: argparse.Namespace) -> int:

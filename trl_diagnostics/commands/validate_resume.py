@@ -30,7 +30,7 @@ from ..sinks.console import rank
 from ..sinks.run_dir import last_metadata, read_json
 from ..sources.checkpoints import checkpoints, output_dir_of
 from ..sources.resume import BREAKS, CHANGES, Difference, differences, resume_record
-from .postmortem import run_dir_of
+from .arguments import is_as_bad, run_dir_of
 from .terminal import count, cut, print_json, say, show, table
 
 
@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(_document(path, checkpoint, differing, findings, unknown))
     else:
         _print(checkpoint, differing, findings, unknown)
-    worst = max((finding.level for finding in findings), default=Severity.INFO)
-    return int(args.fail_on != "never" and worst >= Severity[args.fail_on.upper()])
+    return int(is_as_bad(findings, args.fail_on))
 
 
 def _saved_in(checkpoint: Path) -> int | None:

@@ -27,13 +27,12 @@ from ..engine.engine import ACTIVE, WARMING_UP
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..explain import wrapped
 from ..follower import Follower
-from ..sinks.console import rank, resolved, warning
+from ..sinks.console import health, problems, resolved, warning
 from ..sinks.curves import Curve
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
 from ..sinks.story import number
-from .diagnose import HEALTHY, TOO_SHORT
-from .rules import trainer_named
+from .arguments import trainer_named
 from .terminal import colored, count, duration, show, table, terminal, width
 
 
@@ -138,11 +137,8 @@ def _head(follower: Follower) -> list[str]:
 
 def _verdict(follower: Follower) -> str:
     open_now = follower.replay.engine.open_episodes()
-    levels = [f.level for f in follower.findings if (f.rule, f.metric) in open_now and f.level > Severity.INFO]
-    if levels:
-        return f"[{max(levels).name}]"
-    active = ACTIVE in follower.replay.engine.coverage().values()
-    return f"[{(HEALTHY if active else TOO_SHORT).upper()}]"
+    going_on = [finding for finding in follower.findings if (finding.rule, finding.metric) in open_now]
+    return f"[{health(going_on, follower.replay.engine.coverage()).upper()}]"
 
 
 def _progress(follower: Follower) -> list[str]:
@@ -213,12 +209,10 @@ def _mean(values: list[float]) -> float | None:
 
 def _problems(follower: Follower, room: int) -> list[str]:
     """What is wrong, the cause first and with what to do; what is over after what goes on."""
-    shown: dict[tuple[str, str], Finding] = {}
-    for finding in rank(f for f in follower.findings if f.level > Severity.INFO):
-        shown.setdefault((finding.rule, finding.metric), finding)
+    shown = [same[0] for same in problems(follower.findings)]
     open_now = follower.replay.engine.open_episodes()
     lines = []
-    for i, finding in enumerate(sorted(shown.values(), key=lambda f: (f.rule, f.metric) not in open_now)):
+    for i, finding in enumerate(sorted(shown, key=lambda f: (f.rule, f.metric) not in open_now)):
         since = f"since step {finding.first_step}" if (finding.rule, finding.metric) in open_now else "is over"
         lines += wrapped(
             f"[{finding.severity.upper()}] {finding.rule} {since}: {finding.message}", "", "       "

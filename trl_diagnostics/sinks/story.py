@@ -25,17 +25,20 @@ from typing import TYPE_CHECKING, Any
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
 from ..engine.rulebook import BUILTIN
-from .console import rank
+from . import console
+from .console import HEALTHY, TOO_SHORT, health
 
 
 if TYPE_CHECKING:
     from ..diagnosis import Diagnosis
 
 STATUS = {
-    Severity.CRITICAL: "Failed",
-    Severity.HIGH: "Unhealthy",
-    Severity.MEDIUM: "Needs attention",
-    Severity.LOW: "Healthy, with remarks",
+    "critical": "Failed",
+    "high": "Unhealthy",
+    "medium": "Needs attention",
+    "low": "Healthy, with remarks",
+    HEALTHY: "Healthy",
+    TOO_SHORT: "Not enough logs",
 }
 SAID = {
     Severity.CRITICAL: "The run is ruined",
@@ -103,11 +106,8 @@ def problems(findings: Iterable[Finding]) -> list[Problem]:
     """Causes before symptoms; what follows from a cause is inside it."""
     findings = list(findings)
     over = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in rank(f for f in findings if f.level > Severity.INFO):
-        groups.setdefault((finding.rule, finding.metric), []).append(finding)
     found = []
-    for same in groups.values():
+    for same in console.problems(findings):
         episodes = tuple(sorted(same, key=lambda finding: finding.first_step))
         found.append(Problem(same[0], episodes, tuple(over.get((f.rule, f.metric, f.first_step)) for f in episodes)))
     return _nested(found)
@@ -143,23 +143,9 @@ def status(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
     every = everything(heads)
     count = Counter(p.finding.severity for p in every)
     said = ", ".join(f"{count[str(s)]} {s}" for s in reversed(Severity) if count[str(s)])
-    worst = max((p.finding.level for p in every), default=None)
-    state = STATUS[worst] if worst is not None else "Healthy" if _is_enough(diagnosis) else "Not enough logs"
+    state = STATUS[health((p.finding for p in every), diagnosis.coverage)]
     crashed = "" if reason in CALM else f", {reason}"
     return f"{state}{crashed} ({said} finding{'s' * (len(every) > 1)})" if said else f"{state}{crashed}"
-
-
-def _watched(diagnosis: "Diagnosis") -> int:
-    return Counter(diagnosis.coverage.values())[ACTIVE]
-
-
-def _is_enough(diagnosis: "Diagnosis") -> bool:
-    """Whether nearly all rules that wait for nothing but logs could speak."""
-    return _watched(diagnosis) > 3 * _waiting(diagnosis)
-
-
-def _waiting(diagnosis: "Diagnosis") -> int:
-    return Counter(diagnosis.coverage.values())[WARMING_UP]
 
 
 def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
@@ -180,11 +166,12 @@ def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
 
 
 def _silent(diagnosis: "Diagnosis") -> str:
-    watching, logs = _watched(diagnosis), _counted(diagnosis.records, "log")
-    if not watching:
+    rules, logs = Counter(diagnosis.coverage.values()), _counted(diagnosis.records, "log")
+    if not rules[ACTIVE]:
         return f"Nothing can be said: {logs} {'is' if diagnosis.records == 1 else 'are'} too few for every rule"
-    said = f"No problem was found in {logs}, {_counted(watching, 'rule')} watched"
-    return said if _is_enough(diagnosis) else f"{said}, {_waiting(diagnosis)} need more logs to speak"
+    said = f"No problem was found in {logs}, {_counted(rules[ACTIVE], 'rule')} watched"
+    is_enough = health((), diagnosis.coverage) == HEALTHY
+    return said if is_enough else f"{said}, {rules[WARMING_UP]} need more logs to speak"
 
 
 def _counted(n: int, noun: str) -> str:
