@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..comparison import FEWEST, Compared, Series, collect, compare, corrected, goal, incomparable
+from ..comparison import FEWEST, Compared, Series, collect_series, compare_series, corrected, goal, incomparable
 from ..diagnosis import Diagnosis
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..engine.yaml_file import suggest
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     trainer = trainer_named(args.trainer)
     a, b = (one_run(path, trainer, args.trl_version) for path in (args.a, args.b))
     metric_map = MetricMap(a.diagnosis.run.trainer, a.diagnosis.run.trl_version)
-    series = [collect(result.diagnosis.run.records()) for result in (a, b)]
-    found = compare(*series, metric_map)
+    series = [collect_series(result.diagnosis.run.records()) for result in (a, b)]
+    found = compare_series(*series, metric_map)
     answer = _answer(a.diagnosis, b.diagnosis, found, args.metric and metric_map.canonical(args.metric))
     changes = differing(a.diagnosis, b.diagnosis)
     first = [one for one in found if one.metric == answer.metric]
@@ -212,12 +212,9 @@ def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
 
 def _print_holes(series: list[dict[str, Series]]) -> None:
     for name, metrics in zip("AB", series, strict=True):
-        holes = {metric: one.holes for metric, one in metrics.items() if len(one.holes)}
+        holes = [f"{m} ({one.holes:,}, first at step {one.first_hole:.0f})" for m, one in metrics.items() if one.holes]
         if holes:
-            said = ", ".join(
-                f"{metric} ({len(steps)}, first at step {steps[0]:.0f})" for metric, steps in holes.items()
-            )
-            say(wrapped(f"Left out in {name}, since NaN, infinite or null: {said}", "", "  "))
+            say(wrapped(f"Left out in {name}, since NaN, infinite or null: {', '.join(holes)}", "", "  "))
 
 
 def _print_findings(a: Diagnosis, b: Diagnosis) -> None:
