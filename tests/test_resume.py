@@ -35,8 +35,8 @@ from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.engine.rule import load_rules
 from trl_diagnostics.engine.rulebook import BUILTIN, collect_rules
 from trl_diagnostics.metrics.names import MetricMap, known_trainers
-from trl_diagnostics.sinks.provenance import collect
-from trl_diagnostics.sources.continuity import AFTER, BEFORE, Continuity, compare
+from trl_diagnostics.sinks.provenance import collect_provenance
+from trl_diagnostics.sources.continuity import AFTER, BEFORE, Continuity, compare_logs
 from trl_diagnostics.sources.resume import (
     ARGUMENTS,
     BREAKS,
@@ -60,7 +60,7 @@ def metadata(model=None, rows=None, config=SFTConfig, **arguments):
     data = Dataset.from_list(ROWS) if rows is None else rows
     model = tiny_model(seed=0) if model is None else model
     # without the repository: whoever works on it commits while the tests run
-    return {"trainer": "sft", **collect(args, model, tokenizer, data), "git": None}
+    return {"trainer": "sft", **collect_provenance(args, model, tokenizer, data), "git": None}
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,9 @@ def test_another_commit(before):
 
 def test_other_evaluation_data(before):
     args = SFTConfig(output_dir="out", use_cpu=True, bf16=False)
-    runs = [{"trainer": "sft", **collect(args, None, None, None, Dataset.from_list(ROWS[:n]))} for n in (20, 30)]
+    runs = [
+        {"trainer": "sft", **collect_provenance(args, None, None, None, Dataset.from_list(ROWS[:n]))} for n in (20, 30)
+    ]
     assert judge(*runs) == ["resume_eval_dataset_changed"]
 
 
@@ -507,7 +509,7 @@ def test_single_outliers_do_not_count():
 )
 @settings(max_examples=100, deadline=None)
 def test_any_numbers_can_be_compared(before, after):
-    found = compare(before, after)
+    found = compare_logs(before, after)
     assert found is None or all(map(math.isfinite, found))
 
 

@@ -34,7 +34,7 @@ from ..metrics.catalogue import names
 from ..metrics.lookup import entries_of_derived
 from ..metrics.names import MetricMap
 from . import story
-from .curves import Curve, collect
+from .curves import Curve, collect_curves
 from .thresholds import thresholds
 
 
@@ -146,7 +146,7 @@ def _curves(diagnosis: "Diagnosis", shown: list[story.Problem]) -> dict[str, Cur
     used = {problem.finding.rule for problem in shown}
     rules = [rule for rule in diagnosis.rules if rule.name in used]
     engine = Engine(rules, run.trainer, run.config, MetricMap(run.trainer, run.trl_version))
-    return collect(
+    return collect_curves(
         run.records(), engine, lambda metric, phase: metric in metrics or phase == "rank" or _is_timing(metric)
     )
 
