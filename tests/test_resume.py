@@ -17,6 +17,7 @@
 import copy
 import json
 import math
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -579,3 +580,20 @@ def test_smooth_and_noisy_healthy_series_go_on_in_silence(trainer):
 def test_the_rules_are_the_folder():
     names = {path.stem for path in Path(BUILTIN / "resume").glob("*.yaml")}
     assert names == {rule.name for rule in RULES} and all(name.startswith("resume_") for name in names)
+
+
+def test_what_the_rules_look_at_is_emitted(before, tmp_path):
+    """A rule whose metric has another name here than where it is written would be silent for ever."""
+    sections = {
+        "git": {"commit": "a", "dirty": False},
+        "eval_dataset": before["train_dataset"],
+        "reward_functions": {"length": "a"},
+    }
+    resumed = metadata(max_grad_norm=5.0, loss_type="dft", ignore_data_skip=True)
+    emitted = set(resume_record(before | sections, resumed | sections, checkpoint(tmp_path, 20), 20).metrics)
+    for metric in ("loss", "grad_norm", "reward"):
+        line = {"learning_rate": np.linspace(1.0, 0.1, 200), "epoch": np.linspace(0.0, 1.0, 200)}
+        emitted.update(*(record.metrics for record in play(series(), metric=metric, more=line)))
+    wanted = {(rule.name, metric) for rule in RULES for metric in (rule.metric, *rule.condition.metrics)}
+    wanted -= {(rule.name, name) for rule in RULES for name in ("value", "step")}
+    assert [one for one in sorted(wanted) if not any(fnmatchcase(name, one[1]) for name in emitted)] == []
