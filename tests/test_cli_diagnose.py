@@ -62,6 +62,21 @@ def test_a_finding_below_fail_on_is_no_failure(tmp_path, capsys):
     assert run(capsys, "diagnose", tmp_path, "--fail-on", "critical")[0] == 0
 
 
+def test_an_experimental_rule_sets_no_exit_code(tmp_path, capsys):
+    """As the README of the rules says."""
+    path, rules = run_dir(tmp_path), tmp_path / "rules"
+    rules.mkdir()
+    rule = "name: mine\ntrainers: [dpo]\nmetric: loss\ncondition: '> 0 for 2 steps'\nseverity: high\nmessage: x\n"
+    (rules / "mine.yaml").write_text(f"{rule}status: experimental\n")
+    start = json.loads((path / "run_metadata_start.json").read_text())
+    start["diagnostics"]["custom_heuristics_dir"] = str(rules)
+    (path / "run_metadata_start.json").write_text(json.dumps(start))
+    code, document = run_json(capsys, "diagnose", tmp_path)
+    assert (code, document["runs"][0]["root"], document["runs"][0]["verdict"]) == (0, "mine", "high")
+    (rules / "mine.yaml").write_text(rule)
+    assert run(capsys, "diagnose", tmp_path)[0] == 1
+
+
 def test_the_spelling_of_the_user(tmp_path, capsys, monkeypatch):
     run_dir(tmp_path / "my_run")
     monkeypatch.chdir(tmp_path)

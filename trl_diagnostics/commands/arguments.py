@@ -57,5 +57,6 @@ def run_dir_of(path: Path) -> Path:
 
 
 def is_as_bad(findings: Iterable[Finding], fail_on: str) -> bool:
-    """Whether there is a finding of the severity that the option `--fail-on` names, or a worse one."""
-    return fail_on != "never" and any(finding.level >= Severity[fail_on.upper()] for finding in findings)
+    """Whether a rule that is not experimental has found something of the severity of `--fail-on`, or worse."""
+    counting = [finding.level for finding in findings if finding.status != "experimental"]
+    return fail_on != "never" and max(counting, default=Severity.INFO) >= Severity[fail_on.upper()]
