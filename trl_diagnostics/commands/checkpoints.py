@@ -22,7 +22,7 @@ from rich.text import Text
 from ..diagnosis import Diagnosis
 from ..engine.finding import DiagnosticsError
 from ..explain import wrapped
-from ..sinks.story import number
+from ..sinks.report_text import number
 from ..sources.advice import Advice
 from ..sources.checkpoints import Checkpoint
 from .results import one_run

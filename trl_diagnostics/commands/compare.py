@@ -26,7 +26,7 @@ from ..engine.yaml_file import suggest
 from ..explain import wrapped
 from ..metrics.names import MetricMap
 from ..sinks.console import problems
-from ..sinks.story import number
+from ..sinks.report_text import number
 from ..sources.resume import Difference, differences
 from .arguments import is_as_bad, trainer_named
 from .results import Result, one_run

@@ -30,7 +30,7 @@ from ..diagnosis import Diagnosis
 from ..engine.engine import ACTIVE, NOT_APPLICABLE
 from ..engine.finding import DiagnosticsError, Record, Severity
 from ..explain import wrapped
-from ..sinks import story
+from ..sinks import report_text
 from ..sinks.console import HEALTHY, TOO_SHORT, summary
 from .arguments import trainer_named
 from .results import UNREADABLE, Result, result_of, runs_in
@@ -113,8 +113,8 @@ def _print_one(result: Result) -> None:
     said = summary(findings, diagnosis.coverage, diagnosis.records, diagnosis.broken, None, width(), "--json")
     head, _, rest = said.removeprefix("TRL diagnostics: ").partition("\n")
     ended = diagnosis.postmortem or {"exit_reason": "completed"}
-    if ended["exit_reason"] not in story.CALM:
-        head += f"; the run {story.ENDED[ended['exit_reason']]} at step {ended['last_step']}"
+    if ended["exit_reason"] not in report_text.CALM:
+        head += f"; the run {report_text.ENDED[ended['exit_reason']]} at step {ended['last_step']}"
     say(f"{wrapped(head, '')}\n{rest}\n")
     facts(_facts(result))
 
@@ -126,9 +126,9 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     version = f", TRL {run.trl_version}" if run.trl_version else ""
     sure = "" if run.confidence >= 0.99 else f", {run.confidence:.0%} sure"
     yield "Trainer", f"{run.trainer}{version} ({run.trainer_how}{sure})"
-    yield "Ended", story.ended(diagnosis)
+    yield "Ended", report_text.ended(diagnosis)
     if diagnosis.checkpoints:
-        word, reasons = story.last_checkpoint(diagnosis)
+        word, reasons = report_text.last_checkpoint(diagnosis)
         yield "Checkpoint", f"Is the last one good? {word}. {reasons}"
     for note in run.notes:
         yield "Note", note
@@ -160,7 +160,7 @@ def _told(result: Result) -> str:
     apply = len(result.diagnosis.coverage) - rules[NOT_APPLICABLE]
     said = f"{first.rule}, step {first.first_step}" if first else f"none by {rules[ACTIVE]} of {apply} rules"
     reason = (result.diagnosis.postmortem or {}).get("exit_reason", "completed")
-    return said if reason in story.CALM else f"{said}; ended: {reason}"
+    return said if reason in report_text.CALM else f"{said}; ended: {reason}"
 
 
 def _document(results: list[Result], fail_on: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
-from ..sinks.story import ENDED, number
+from ..sinks.report_text import ENDED, number
 from .arguments import run_dir_of
 from .terminal import duration, facts, print_json, say
 

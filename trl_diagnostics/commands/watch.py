@@ -31,7 +31,7 @@ from ..sinks.console import health, problems, resolved, warning
 from ..sinks.curves import Curve
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
-from ..sinks.story import number
+from ..sinks.report_text import number
 from .arguments import trainer_named
 from .terminal import colored, count, duration, show, table, terminal, width
 

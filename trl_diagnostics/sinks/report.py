@@ -33,7 +33,7 @@ from ..engine.rulebook import BUILTIN
 from ..metrics.catalogue import names
 from ..metrics.lookup import entries_of_derived
 from ..metrics.names import MetricMap
-from . import story
+from . import report_text
 from .curves import Curve, collect_curves
 from .thresholds import thresholds
 
@@ -85,8 +85,8 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     Returns:
         `list[Path]`: the files, the Markdown first, then the HTML.
     """
-    heads = story.problems(diagnosis.findings)
-    shown = story.everything(heads)
+    heads = report_text.problems(diagnosis.findings)
+    shown = report_text.everything(heads)
     curves = _curves(diagnosis, shown) if plots else {}
     drawn, note = _plots(diagnosis, shown, curves) if plots else ({}, NOT_WANTED)
     told = _told(diagnosis, heads, curves) | {"plots": drawn, "plots_note": note}
@@ -101,46 +101,48 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     return list(files)
 
 
-def _told(diagnosis: "Diagnosis", heads: list[story.Problem], curves: dict[str, Curve]) -> dict[str, Any]:
+def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict[str, Curve]) -> dict[str, Any]:
     """Everything that the pages say."""
     run = diagnosis.run
-    answer, reasons = story.last_checkpoint(diagnosis)
+    answer, reasons = report_text.last_checkpoint(diagnosis)
     return {
         "diagnosis": diagnosis,
         "run": run,
         "postmortem": diagnosis.postmortem or {},
         "heads": heads,
-        "status": story.status(diagnosis, heads),
-        "verdict": story.verdict(diagnosis, heads),
+        "status": report_text.status(diagnosis, heads),
+        "verdict": report_text.verdict(diagnosis, heads),
         "worst": max((p.finding.level for p in heads), default=None),
-        "normal": story.normal(diagnosis.findings),
+        "normal": report_text.normal(diagnosis.findings),
         "checkpoint_answer": answer,
         "checkpoint_reasons": reasons,
         "advice": diagnosis.advice,
-        "ended": story.ended(diagnosis),
-        "coverage": story.covered(diagnosis.coverage),
-        "settings": lambda finding: story.settings(finding, run.config),
+        "ended": report_text.ended(diagnosis),
+        "coverage": report_text.covered(diagnosis.coverage),
+        "settings": lambda finding: report_text.settings(finding, run.config),
         "conditions": {rule.name: rule.condition.text for rule in diagnosis.rules},
         "accuracy": _accuracy(diagnosis.rules),
-        "number": story.number,
+        "number": report_text.number,
         "ranks": {m: c for m, c in curves.items() if c.phase == "rank"},
         "timing": {m: c for m, c in curves.items() if c.phase != "rank" and _is_timing(m)},
         "unit": _unit,
-        "provenance": story.flat({k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")}),
-        "arguments": story.flat(run.metadata.get("arguments") or run.config),
+        "provenance": report_text.flat(
+            {k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")}
+        ),
+        "arguments": report_text.flat(run.metadata.get("arguments") or run.config),
     }
 
 
 def _accuracy(rules: tuple[Rule, ...]) -> Callable[[Finding], str]:
     """The user's own rules were not measured, whatever their names."""
     own = {rule.name for rule in rules if not (rule.document and BUILTIN in rule.document.path.parents)}
-    return lambda finding: "" if finding.rule in own else story.accuracy(finding.rule)
+    return lambda finding: "" if finding.rule in own else report_text.accuracy(finding.rule)
 
 
 # Pictures
 
 
-def _curves(diagnosis: "Diagnosis", shown: list[story.Problem]) -> dict[str, Curve]:
+def _curves(diagnosis: "Diagnosis", shown: list[report_text.Problem]) -> dict[str, Curve]:
     run = diagnosis.run
     metrics = {problem.finding.metric for problem in shown} | set(KEY_METRICS)
     used = {problem.finding.rule for problem in shown}
@@ -152,7 +154,7 @@ def _curves(diagnosis: "Diagnosis", shown: list[story.Problem]) -> dict[str, Cur
 
 
 def _plots(
-    diagnosis: "Diagnosis", shown: list[story.Problem], curves: dict[str, Curve]
+    diagnosis: "Diagnosis", shown: list[report_text.Problem], curves: dict[str, Curve]
 ) -> tuple[dict[str, Plot], str]:
     """Pictures by the rule and metric that they are for, and what to say of those that are not there."""
     if importlib.util.find_spec("matplotlib") is None:

@@ -28,11 +28,11 @@ from ..engine.finding import DiagnosticsError, Record
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
 from .find import METADATA, METRICS, find_runs, is_run_dir, states
-from .inference import Guess, infer, known_version, model_card, reference_free
 from .rows import Log, Row, loads
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
+from .trainer_guess import Guess, infer, known_version, model_card, reference_free
 from .trainer_log import phase_of
 from .wandb_run import is_wandb_run, read_wandb
 
