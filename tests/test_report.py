@@ -35,6 +35,7 @@ from trl_diagnostics.sinks import report, report_text
 from trl_diagnostics.sinks.report import plain, prose, write_report
 from trl_diagnostics.sources.advice import advise, judge_checkpoints
 from trl_diagnostics.sources.checkpoints import Checkpoint
+from trl_diagnostics.words import number
 
 
 HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}`]('\"|*\n# x"
@@ -234,7 +235,7 @@ def test_the_settings_that_a_fix_speaks_of():
     + [(0.123456, "0.1235"), (1e300, "1e+300"), (True, "1"), (7, "7")],
 )
 def test_numbers_for_people(value, text):
-    assert report_text.number(value) == text
+    assert number(value) == text
 
 
 def test_how_often_a_rule_was_right():

@@ -22,11 +22,11 @@ from rich.text import Text
 from ..diagnosis import Diagnosis
 from ..engine.finding import DiagnosticsError
 from ..explain import wrapped
-from ..sinks.report_text import number
 from ..sources.advice import Advice
 from ..sources.checkpoints import Checkpoint
+from ..words import count, number
 from .results import one_run
-from .terminal import count, facts, print_json, say, show, table
+from .terminal import facts, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1

@@ -26,11 +26,11 @@ from ..engine.yaml_file import suggest
 from ..explain import wrapped
 from ..metrics.names import MetricMap
 from ..sinks.console import problems
-from ..sinks.report_text import number
 from ..sources.resume import Difference, differences
+from ..words import count, number
 from .arguments import is_as_bad, trainer_named
 from .results import Result, one_run
-from .terminal import count, cut, print_json, say, show, table
+from .terminal import cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1

@@ -32,9 +32,10 @@ from ..engine.finding import DiagnosticsError, Record, Severity
 from ..explain import wrapped
 from ..sinks import report_text
 from ..sinks.console import HEALTHY, TOO_SHORT, summary
+from ..words import count
 from .arguments import trainer_named
 from .results import UNREADABLE, Result, result_of, runs_in
-from .terminal import STYLES, UNLIMITED, columns, count, cut, facts, print_json, say, show, table, terminal, width
+from .terminal import STYLES, UNLIMITED, columns, cut, facts, print_json, say, show, table, terminal, width
 
 
 SCHEMA_VERSION = 1

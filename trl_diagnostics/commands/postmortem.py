@@ -25,9 +25,10 @@ from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
-from ..sinks.report_text import ENDED, number
+from ..sinks.report_text import ENDED
+from ..words import duration, number
 from .arguments import run_dir_of
-from .terminal import duration, facts, print_json, say
+from .terminal import facts, print_json, say
 
 
 MOST_METRICS = 8

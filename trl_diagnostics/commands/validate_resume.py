@@ -30,8 +30,9 @@ from ..sinks.console import rank
 from ..sinks.run_dir import last_metadata, read_json
 from ..sources.checkpoints import checkpoints, output_dir_of
 from ..sources.resume import BREAKS, CHANGES, Difference, differences, resume_record
+from ..words import count
 from .arguments import is_as_bad, run_dir_of
-from .terminal import count, cut, print_json, say, show, table
+from .terminal import cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1

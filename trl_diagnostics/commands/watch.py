@@ -31,9 +31,9 @@ from ..sinks.console import health, problems, resolved, warning
 from ..sinks.curves import Curve
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
-from ..sinks.report_text import number
+from ..words import count, duration, number
 from .arguments import trainer_named
-from .terminal import colored, count, duration, show, table, terminal, width
+from .terminal import colored, show, table, terminal, width
 
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"

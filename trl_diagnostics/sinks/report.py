@@ -33,6 +33,7 @@ from ..engine.rulebook import BUILTIN
 from ..metrics.catalogue import names
 from ..metrics.lookup import entries_of_derived
 from ..metrics.names import MetricMap
+from ..words import number
 from . import report_text
 from .curves import Curve, collect_curves
 from .thresholds import thresholds
@@ -122,7 +123,7 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         "settings": lambda finding: report_text.settings(finding, run.config),
         "conditions": {rule.name: rule.condition.text for rule in diagnosis.rules},
         "accuracy": _accuracy(diagnosis.rules),
-        "number": report_text.number,
+        "number": number,
         "ranks": {m: c for m, c in curves.items() if c.phase == "rank"},
         "timing": {m: c for m, c in curves.items() if c.phase != "rank" and _is_timing(m)},
         "unit": _unit,

@@ -15,7 +15,6 @@
 """A `Diagnosis` goes in, what a report says about it comes out in words: verdict, problems, checkpoint, ending, tables."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
 from ..engine.rulebook import BUILTIN
+from ..words import count
 from . import console
 from .console import HEALTHY, TOO_SHORT, health
 
@@ -156,8 +156,8 @@ def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
         return _silent(diagnosis) + ending + "."
     root = heads[0]
     others = len(everything(heads)) - 1 - len(root.followers)
-    follows = f", and {_counted(len(root.followers), 'finding')} follow{'s' * (len(root.followers) == 1)} from it"
-    more = f"; {_counted(others, 'other finding')} {'is' if others == 1 else 'are'} listed below"
+    follows = f", and {count(len(root.followers), 'finding')} follow{'s' * (len(root.followers) == 1)} from it"
+    more = f"; {count(others, 'other finding')} {'is' if others == 1 else 'are'} listed below"
     said = f"{SAID[root.finding.level]} (since step {root.finding.first_step})"
     if not root.goes_on and root.finding.level > Severity.LOW:
         said = f"Something went wrong and was over later ({root.when})"
@@ -166,16 +166,12 @@ def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
 
 
 def _silent(diagnosis: "Diagnosis") -> str:
-    rules, logs = Counter(diagnosis.coverage.values()), _counted(diagnosis.records, "log")
+    rules, logs = Counter(diagnosis.coverage.values()), count(diagnosis.records, "log")
     if not rules[ACTIVE]:
         return f"Nothing can be said: {logs} {'is' if diagnosis.records == 1 else 'are'} too few for every rule"
-    said = f"No problem was found in {logs}, {_counted(rules[ACTIVE], 'rule')} watched"
+    said = f"No problem was found in {logs}, {count(rules[ACTIVE], 'rule')} watched"
     is_enough = health((), diagnosis.coverage) == HEALTHY
     return said if is_enough else f"{said}, {rules[WARMING_UP]} need more logs to speak"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def settings(finding: Finding, config: dict[str, Any]) -> str:
@@ -187,15 +183,6 @@ def settings(finding: Finding, config: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def number(value: float | None) -> str:
-    """A number for people."""
-    if value is None:
-        return "null"
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
 def accuracy(rule: str) -> str:

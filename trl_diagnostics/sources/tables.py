@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.finding import NON_FINITE, DiagnosticsError
+from ..words import count
 from .rows import Log, Row, loads, to_rows
 
 
@@ -86,12 +87,8 @@ def objects(path: Path, notes: dict[str, None]) -> Iterator[dict[str, Any]]:
             bad, first = bad + 1, first or i
     if bad:
         torn = bad == 1 and first == i and not line.endswith("\n")
-        what = "the last line is cut off" if torn else f"{_count(bad, 'line')} left out, line {first} first: no JSON"
+        what = "the last line is cut off" if torn else f"{count(bad, 'line')} left out, line {first} first: no JSON"
         notes[f"{path.name}: {what}"] = None
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _object(line: str) -> dict[str, Any] | None:
@@ -126,7 +123,7 @@ def _records(found: Iterable[dict[str, Any]], path: Path, notes: dict[str, None]
             yield row
     if damaged:
         are = "is damaged, it is" if damaged == 1 else "are damaged, they are"
-        notes[f"{path.name}: {_count(damaged, 'record')} {are} left out"] = None
+        notes[f"{path.name}: {count(damaged, 'record')} {are} left out"] = None
 
 
 def _record(data: dict[str, Any]) -> Row | None:
