@@ -30,9 +30,7 @@ from .sinks.run_dir import START, read_json
 from .sources.advice import Advice, advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
 from .sources.logs import Run
-
-
-RUN_DIRECTORY = "run directory"  # the kind of a run
+from .sources.run_files import RUN_DIRECTORY
 
 
 @dataclass(frozen=True)

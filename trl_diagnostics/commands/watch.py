@@ -31,6 +31,7 @@ from ..sinks.console import health, problems, resolved, warning
 from ..sinks.curves import Curve
 from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
+from ..sources.run_files import RUN_DIRECTORY
 from ..words import count, duration, number
 from .arguments import trainer_named
 from .terminal import colored, show, table, terminal, width
@@ -100,7 +101,7 @@ def _look(follower: Follower, interval: float) -> tuple[list[Finding], float]:
 
 def _ending(follower: Follower) -> dict | None:
     """How a run with a run directory goes on or ended; other logs do not say it."""
-    if follower.run is None or follower.run.kind != "run directory":
+    if follower.run is None or follower.run.kind != RUN_DIRECTORY:
         return None
     return infer(follower.run.path, seconds=0)
 

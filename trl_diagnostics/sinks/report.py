@@ -36,6 +36,7 @@ from ..metrics.names import MetricMap
 from ..words import number
 from . import report_text
 from .curves import Curve, collect_curves
+from .run_dir import write_file
 from .thresholds import thresholds
 
 
@@ -95,10 +96,7 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     files = {folder / name: page.get_template(f"{name}.jinja").render(told).encode() for name, page in pages.items()}
     files |= {folder / "plots" / plot.name: plot.data for plot in drawn.values()}
     for path, data in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(data)
-        part.replace(path)
+        write_file(path, data, sync=False)
     return list(files)
 
 

@@ -20,12 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..engine.finding import DiagnosticsError
+from .run_files import is_run_dir
 from .tensorboard import is_event_file
 from .trackio_db import SUFFIXES, runs_of
 from .wandb_run import is_wandb_run
 
 
-METRICS, METADATA, STATE = "metrics.jsonl", "run_metadata_start.json", "trainer_state.json"
+STATE = "trainer_state.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 HEAD = 2**16  # bytes in which a log shows that it is one
 PRINTED_HEAD = 2**20  # a printed log begins with warnings and with bars of downloads
@@ -48,17 +49,6 @@ READ_AS = {
     **dict.fromkeys((".log", ".txt", ".out", ".err"), (PRINTED_HEAD, (LOSS, STEP))),
     ".ipynb": (None, (re.compile(rb"Training Loss|'loss'"),)),
 }
-
-
-def is_run_dir(folder: Path) -> bool:
-    """Whether [`DiagnosticsCallback`] wrote this folder."""
-    if (folder / METADATA).is_file():
-        return True
-    metrics = folder / METRICS
-    if not metrics.is_file():
-        return False
-    with metrics.open("rb") as file:
-        return b'"phase"' in file.read(HEAD)
 
 
 def states(folder: Path) -> list[Path]:

@@ -27,8 +27,9 @@ from typing import Any
 from ..engine.finding import DiagnosticsError, Record
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
-from .find import METADATA, METRICS, find_runs, is_run_dir, states
+from .find import find_runs, states
 from .rows import Log, Row, loads
+from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
@@ -249,7 +250,7 @@ def _read_run_dir(folder: Path) -> Log:
     if len(found) > 1:
         log.notes[f"resumed {len(found) - 1} times; the training arguments are those of the last start"] = None
     version = version if isinstance(version, str) else None
-    return Log("run directory", rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
+    return Log(RUN_DIRECTORY, rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
 
 
 def _number(path: Path) -> int:
