@@ -214,7 +214,3 @@ def _add_actions(actions: argparse._SubParsersAction) -> None:
         "names", nargs="*", metavar="NAME|PATH", help="built-in rules (names, globs), files or folders"
     )
     tested.set_defaults(module="rules", function="run_tests")
-
-
-if __name__ == "__main__":
-    main()

@@ -24,8 +24,7 @@ from typing import Any
 from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
 from ..sinks.postmortem import infer
-from ..sinks.report import KEY_METRICS
-from ..sinks.report_text import ENDED
+from ..sinks.report_text import ENDED, KEY_METRICS
 from ..words import duration, number
 from .arguments import run_dir_of
 from .terminal import facts, print_json, say

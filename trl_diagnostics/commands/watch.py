@@ -30,7 +30,7 @@ from ..follower import Follower
 from ..sinks.console import health, problems, resolved, warning
 from ..sinks.curves import Curve
 from ..sinks.postmortem import infer
-from ..sinks.report import KEY_METRICS
+from ..sinks.report_text import KEY_METRICS
 from ..sources.run_files import RUN_DIRECTORY
 from ..words import count, duration, number
 from .arguments import trainer_named

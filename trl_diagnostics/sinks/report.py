@@ -49,13 +49,6 @@ MOST_KEYS = 8
 SECONDS = ("s", "1/s")  # units of a timing
 NO_MATPLOTLIB = 'There are no plots, since matplotlib is not installed: `pip install "trl-diagnostics[report]"`.'
 NOT_WANTED = "Written in haste, without pictures and timing: `trl-diagnostics diagnose` writes a whole report."
-# What people look at first, whatever the trainer; the first ones that a run logs are drawn.
-KEY_METRICS = (
-    *("loss", "eval_loss", "reward", "reward_margin", "margin", "win_rate", "accuracy", "eval_reward"),
-    *("rewards_chosen", "kl", "kl_sequence", "entropy", "completion_length", "reward_std", "frac_reward_zero_std"),
-    *("token_accuracy", "clip_fraction", "importance_sampling_ratio", "policy_loss", "value_loss", "grad_norm"),
-    *("learning_rate",),
-)
 
 
 @dataclass(frozen=True)
@@ -143,7 +136,7 @@ def _accuracy(rules: tuple[Rule, ...]) -> Callable[[Finding], str]:
 
 def _curves(diagnosis: "Diagnosis", shown: list[report_text.Problem]) -> dict[str, Curve]:
     run = diagnosis.run
-    metrics = {problem.finding.metric for problem in shown} | set(KEY_METRICS)
+    metrics = {problem.finding.metric for problem in shown} | set(report_text.KEY_METRICS)
     used = {problem.finding.rule for problem in shown}
     rules = [rule for rule in diagnosis.rules if rule.name in used]
     engine = Engine(rules, run.trainer, run.config, MetricMap(run.trainer, run.trl_version))
@@ -161,7 +154,7 @@ def _plots(
     from .plots import finding_figure, key_figure, png
 
     drawn = {}
-    keys = {m: curves[m] for m in KEY_METRICS if m in curves and curves[m].count > 1}
+    keys = {m: curves[m] for m in report_text.KEY_METRICS if m in curves and curves[m].count > 1}
     if keys:
         onset = shown[0].episodes[0].first_step if shown else None
         chosen = dict(list(keys.items())[:MOST_KEYS])

@@ -59,6 +59,13 @@ ENDED = {
     "hang": "hung: no step came any more",
     "unfinished": "has not come to its end",
 }
+# What people look at first, whatever the trainer; the first ones that a run logs are drawn.
+KEY_METRICS = (
+    *("loss", "eval_loss", "reward", "reward_margin", "margin", "win_rate", "accuracy", "eval_reward"),
+    *("rewards_chosen", "kl", "kl_sequence", "entropy", "completion_length", "reward_std", "frac_reward_zero_std"),
+    *("token_accuracy", "clip_fraction", "importance_sampling_ratio", "policy_loss", "value_loss", "grad_norm"),
+    *("learning_rate",),
+)
 CALM = ("completed", "stopped_by_rule", "unfinished")
 COVERAGE = {
     ACTIVE: "Active",
