@@ -41,7 +41,6 @@ from .sinks.run_dir import RunDir
 from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
-from .sources.trainer_log import phase_of
 from .stop import STOP_SEVERITIES, Stop
 
 
@@ -312,7 +311,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
-        phase = phase_of(metrics, self.metric_map.logs_loss)
+        phase = self.metric_map.phase_of(metrics)
         if phase in ("train", "eval") and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)

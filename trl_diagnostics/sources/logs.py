@@ -34,7 +34,6 @@ from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
 from .trainer_guess import Guess, infer, known_version, model_card, reference_free
-from .trainer_log import phase_of
 from .wandb_run import is_wandb_run, read_wandb
 
 
@@ -97,7 +96,7 @@ class Run:
         for step, time, metrics, phase in self.log.rows():
             if phase is None:  # otherwise it is a record as we write it, with canonical names
                 metrics = metric_map.record(metrics)
-                phase = phase_of(metrics, metric_map.logs_loss)
+                phase = metric_map.phase_of(metrics)
             yield Record(step, float(step) if time is None else time, phase, metrics)
 
 
