@@ -21,13 +21,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..ending import read_postmortem
 from ..engine.finding import DiagnosticsError, Finding, from_json_number
 from ..explain import wrapped
-from ..sinks.postmortem import infer
 from ..sinks.report import KEY_METRICS
 from ..sinks.run_dir import check_is_run_dir
-from ..sinks.story import ENDED, number
-from .terminal import duration, facts, print_json, say
+from ..sinks.story import ENDED, duration, number
+from .terminal import facts, print_json, say
 
 
 MOST_METRICS = 8
@@ -37,7 +37,7 @@ MOST_LINES = 12  # of a traceback; the last ones say most
 def run(args: argparse.Namespace) -> int:
     """Say how a run ended."""
     path = run_dir_of(Path(args.path))
-    found = infer(path)
+    found = read_postmortem(path)
     if args.json:
         print_json(found | {"run_dir": path})
     else:
@@ -65,7 +65,7 @@ def run_dir_of(path: Path) -> Path:
 
 
 def _print(path: Path, found: dict[str, Any]) -> None:
-    ended = ENDED[found["exit_reason"]]
+    ended = ENDED.get(found["exit_reason"], f"ended ({found['exit_reason']})")
     say(wrapped(f"The run {ended} at step {found['last_step']}, {_when(found['timestamp'])}.", "", "  "))
     say(wrapped(found["what"]) + "\n" if found["exit_reason"] != "completed" else "")
     facts(_facts(path, found))
@@ -107,4 +107,6 @@ def _checkpoint(found: dict[str, Any]) -> str:
     if last == finite:
         return f"{last}, the last one; all its weights are finite"
     note = f" ({found['checkpoint_note']})" if found["checkpoint_note"] else ""
-    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite"
+    by_probe = found.get("last_checkpoint_finite_by_probe")  # an earlier release does not say it
+    probed = f"; {by_probe} the last one that a probe found finite when it was saved" if by_probe else ""
+    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite{probed}"

@@ -211,6 +211,14 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 hours`, `2 days`."""
+    for name, size in (("days", 86400), ("hours", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(seconds, 0):.0f} s"
+
+
 def accuracy(rule: str) -> str:
     """How often a built-in rule was right on the recorded runs of the failure lab."""
     measured = json.loads((BUILTIN / "accuracy.json").read_text(encoding="utf-8")).get(rule, {})
