@@ -149,7 +149,9 @@ def read_postmortem(
 def rewrite_postmortem(
     run_dir: Path, written: dict[str, Any], judged: list[Checkpoint], command: str
 ) -> dict[str, Any]:
-    """Put what is known of the checkpoints by now into `postmortem.json`; `command` as given by [`command_line`]."""
+    """Put what all records say about the checkpoints into `postmortem.json`, which was written by the last ones."""
+    if not written:  # the writing failed
+        return written
     written = written | about_checkpoints(judged, advise(judged).go_on, command)
     write_json(run_dir / POSTMORTEM, written)
     return written

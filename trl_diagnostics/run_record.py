@@ -265,8 +265,7 @@ class RunRecord:
     def _report(self) -> None:
         run = open_run(self.files.path)
         judged = judged_by_run(self.checkpoints, run, self.findings, self.rules)
-        if self.postmortem:  # by the last records, these are all
-            self.postmortem = rewrite_postmortem(self.files.path, self.postmortem, judged, self.command)
+        self.postmortem = rewrite_postmortem(self.files.path, self.postmortem, judged, self.command)
         diagnosis = Diagnosis(
             run=run,
             findings=tuple(self.findings),
