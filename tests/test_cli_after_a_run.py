@@ -29,11 +29,13 @@ import tiny
 from cli_kit import BROKEN, recorded, run, run_dir, run_json
 from safetensors.numpy import save_file
 
+from trl_diagnostics.ending import read_postmortem
 from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.rulebook import collect_rules
 from trl_diagnostics.metrics.names import MetricMap
-from trl_diagnostics.sinks.postmortem import infer, postmortem
+from trl_diagnostics.sinks.postmortem import postmortem
 from trl_diagnostics.sinks.run_dir import POSTMORTEM, write_json
+from trl_diagnostics.sources.advice import advise, judge_checkpoints
 from trl_diagnostics.sources.checkpoints import checkpoints
 
 
@@ -56,7 +58,13 @@ def died(folder, reason="exception", **fields):
     engine = Engine(collect_rules(), label["trainer"], label["config"], MetricMap(label["trainer"]))
     findings = [finding for record in records for finding in engine.update(record)]
     said = {"last_step": 40, "at": time.time() - 7300, "records": records, "findings": findings}
-    said |= {"found": checkpoints(folder), "command": "python train.py", "traceback": "Traceback:\n  line\nBoom: no"}
+    found = judge_checkpoints(checkpoints(folder), records, findings)
+    said |= {
+        "found": found,
+        "go_on": advise(found).go_on,
+        "command": "python train.py",
+        "traceback": "Traceback:\n  line\nBoom: no",
+    }
     write_json(path / POSTMORTEM, postmortem(reason, "ValueError: no", **{**said, **fields}))
     return path
 
@@ -68,7 +76,7 @@ def test_postmortem_in_plain_words(tmp_path, capsys):
     good = checkpoint(tmp_path, 5)
     checkpoint(tmp_path, 30, float("nan"))
     path = died(tmp_path)
-    root = infer(path)["root_finding"]
+    root = read_postmortem(path)["root_finding"]
     code, out, err = run(capsys, "postmortem", tmp_path)
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -130,6 +138,34 @@ def test_postmortem_as_json_is_the_file(tmp_path, capsys):
     code, document = run_json(capsys, "postmortem", tmp_path)
     assert (code, document.pop("run_dir")) == (0, str(path))
     assert document == json.loads((path / POSTMORTEM).read_text())
+
+
+def test_a_reason_of_a_later_release_and_evidence_of_an_earlier_one(tmp_path, capsys):
+    checkpoint(tmp_path, 5)
+    path = died(tmp_path, "evicted")
+    document = json.loads((path / POSTMORTEM).read_text())
+    assert document.pop("last_checkpoint_finite_by_probe") == str(tmp_path / "checkpoint-5")
+    write_json(path / POSTMORTEM, document)
+    code, out, _ = run(capsys, "postmortem", tmp_path)
+    assert code == 0 and out.startswith("The run ended (evicted) at step 40, ")
+
+
+def test_weights_that_only_a_probe_has_seen(tmp_path, capsys):
+    (checkpoint(tmp_path, 5) / "model.safetensors").rename(tmp_path / "checkpoint-5" / "pytorch_model.bin")
+    (tmp_path / "checkpoint-5" / "pytorch_model.bin").write_bytes(
+        (tmp_path / "checkpoint-5/optimizer.pt").read_bytes()
+    )
+    died(tmp_path)
+    said = " ".join(run(capsys, "postmortem", tmp_path)[1].split())
+    assert f"none the last one known to be finite; {tmp_path}/checkpoint-5 the last one that a probe found" in said
+
+
+@pytest.mark.parametrize("resumed", [3, {"number": 1}, {"number": 1, "records": 2, "with_state": True}])
+def test_a_resume_that_this_release_does_not_understand(resumed, tmp_path, capsys):
+    path = run_dir(tmp_path)
+    write_json(path / "run_metadata_start_1.json", {"resumed": resumed, "diagnostics": None})
+    code, out, err = run(capsys, "diagnose", tmp_path)
+    assert (code, err) == (0, "") and "resumed 1 times" in " ".join(out.split())
 
 
 def test_a_long_traceback_is_cut_at_its_start(tmp_path, capsys):

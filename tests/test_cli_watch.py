@@ -31,6 +31,7 @@ from cli_kit import BROKEN, append, jsonl, moved, recorded, run, run_dir, tracki
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_diagnostics.commands import watch
 from trl_diagnostics.commands.watch import BLOCKS, sparkline
 from trl_diagnostics.diagnosis import Replay, diagnose
 from trl_diagnostics.engine.finding import Record
@@ -256,6 +257,14 @@ def test_once_with_nothing_to_read(tmp_path, capsys):
         2,
         "--interval: expected seconds above 0, found 0\n",
     )
+
+
+def test_how_a_run_goes_on_is_asked_once_for_each_view(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(watch, "how_it_ended", lambda path: asked.append(path) or ("completed", "It has ended."))
+    path = run_dir(tmp_path)
+    code, out, _ = run(capsys, "watch", tmp_path)
+    assert (code, asked) == (0, [path]) and "It has ended." in out
 
 
 def test_a_run_that_has_ended_ends_the_view(tmp_path, capsys):

@@ -18,19 +18,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .ending import judged_by_run, read_postmortem, rules_of
 from .engine.engine import Engine
-from .engine.finding import DiagnosticsError, Finding, Record
+from .engine.finding import Finding, Record
 from .engine.rule import Rule
-from .engine.rulebook import collect_rules
-from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
-from .options import check_path
-from .sinks.postmortem import infer
 from .sinks.run_dir import START, read_json
-from .sources.advice import Advice, advise, judge_checkpoints
+from .sources.advice import Advice, advise
 from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
 from .sources.logs import Run
+from .sources.rows import section
 from .sources.run_files import RUN_DIRECTORY
+
+
+OF_A_RESUME = {"number", "records", "with_state"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def diagnose(
         last_step = record.step
         if on_record:
             on_record(record)
-    found = _checkpoints(run, findings)
+    found = judged_by_run(_checkpoints(run), run, findings, replay.rules)
     return Diagnosis(
         run=run,
         findings=tuple(findings),
@@ -105,7 +106,7 @@ def diagnose(
         records=replay.engine.records,
         last_step=last_step,
         broken=replay.broken,
-        postmortem=infer(run.path) if run.kind == RUN_DIRECTORY else None,
+        postmortem=read_postmortem(run.path, judged=found) if run.kind == RUN_DIRECTORY else None,
         checkpoints=tuple(found),
         advice=advise(found) if found else None,
         rules=tuple(replay.rules),
@@ -136,8 +137,8 @@ class Replay:
         self._resumes, self._taken = _resumes(run), 0
         self.rules = self._chosen(run.metadata)
         # the arguments of a run are those of its last start
-        first = run.metadata.get("diagnostics", {}).get("config") if self._resumes else None
-        self.engine = _engine(run, run.config if first is None else first, self.rules)
+        first = _config(run.metadata) if self._resumes else run.config
+        self.engine = _engine(run, first, self.rules)
 
     def take(self, record: Record) -> list[Finding]:
         """Judge the next record; returns the findings that start or resolve with it."""
@@ -149,19 +150,7 @@ class Replay:
         return self.engine.update(record)
 
     def _chosen(self, metadata: dict[str, Any]) -> list[Rule]:
-        return _rules(metadata, self.broken) if self._given is None else self._given
-
-
-def _rules(metadata: dict[str, Any], broken: dict[str, str]) -> list[Rule]:
-    """The rules that the user had chosen. A folder of rules may be gone, or its rules may not fit any more."""
-    chosen = metadata.get("diagnostics", {})
-    alerts, folder, muted = (chosen.get(key) for key in ("custom_alerts", "custom_heuristics_dir", "disable"))
-    try:
-        check_path("custom_heuristics_dir", folder)
-        return collect_rules(alerts or (), folder, muted or (), check_metric, check_rule)
-    except DiagnosticsError as error:
-        broken["rules of the run"] = str(error)
-        return collect_rules()
+        return rules_of(metadata, self.broken) if self._given is None else self._given
 
 
 def _engine(run: Run, config: dict[str, Any], rules: list[Rule]) -> Engine:
@@ -173,33 +162,24 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
     if run.kind != RUN_DIRECTORY:
         return []
     found = [read_json(file) or {} for file in run.path.glob(f"{START}_*.json")]
-    return sorted(filter(_is_resume, found), key=lambda data: data["resumed"]["number"])
+    known = [data for data in found if OF_A_RESUME <= section(data, "resumed").keys() and _config(data)]
+    # without its first start nobody knows by what the records before the resume were judged
+    return sorted(known, key=lambda data: data["resumed"]["number"]) if _config(run.metadata) else []
 
 
-def _is_resume(data: dict[str, Any]) -> bool:
-    match data:
-        case {
-            "resumed": {"number": int(), "records": int(), "with_state": bool()},
-            "diagnostics": {"config": dict()},
-        }:
-            return True
-    return False
+def _config(metadata: dict[str, Any]) -> dict[str, Any]:
+    return section(section(metadata, "diagnostics"), "config")
 
 
 def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]) -> Engine:
     """A resumed run has a configuration of its own, and what the rules remember is in the checkpoint."""
-    engine = _engine(run, metadata["diagnostics"]["config"], rules)
+    engine = _engine(run, _config(metadata), rules)
     if metadata["resumed"]["with_state"]:
         engine.load_state_dict(before.state_dict())
     return engine
 
 
-def _checkpoints(run: Run, findings: list[Finding]) -> list[Checkpoint]:
+def _checkpoints(run: Run) -> list[Checkpoint]:
     if run.kind == RUN_DIRECTORY:
-        folder = output_dir_of(run.path, run.metadata)
-    elif run.path.name == "trainer_state.json":
-        folder = run.path.parent
-    else:
-        return []
-    found = checkpoints(folder)
-    return judge_checkpoints(found, run.records(), findings, run.config) if found else []
+        return checkpoints(output_dir_of(run.path, run.metadata))
+    return checkpoints(run.path.parent) if run.path.name == "trainer_state.json" else []

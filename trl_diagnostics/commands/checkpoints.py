@@ -63,7 +63,8 @@ def _row(checkpoint: Checkpoint) -> list[str | Text]:
         state = weights[checkpoint.finite]
     lacking = ", ".join(part for part in checkpoint.missing if part != "weights")
     score = "" if checkpoint.score is None else f"{checkpoint.scored_by} {number(checkpoint.score)}"
-    against = "; ".join([*([checkpoint.note] if checkpoint.note else []), *checkpoint.suspect])
+    too_close = [f"too close to {finding}" for finding in checkpoint.too_close]
+    against = "; ".join([*([checkpoint.note] if checkpoint.note else []), *checkpoint.suspect, *too_close])
     return [str(checkpoint.step), state, f"lacks {lacking}" if lacking else "complete", score, against]
 
 

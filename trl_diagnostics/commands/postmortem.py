@@ -21,9 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ..ending import read_postmortem
 from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
-from ..sinks.postmortem import infer
 from ..sinks.report_text import ENDED, KEY_METRICS
 from ..words import duration, number
 from .arguments import run_dir_of
@@ -37,7 +37,7 @@ MOST_LINES = 12  # of a traceback; the last ones say most
 def run(args: argparse.Namespace) -> int:
     """Say how a run ended."""
     path = run_dir_of(Path(args.path))
-    found = infer(path)
+    found = read_postmortem(path)
     if args.json:
         print_json(found | {"run_dir": path})
     else:
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(path: Path, found: dict[str, Any]) -> None:
-    ended = ENDED[found["exit_reason"]]
+    ended = ENDED.get(found["exit_reason"], f"ended ({found['exit_reason']})")
     say(wrapped(f"The run {ended} at step {found['last_step']}, {_when(found['timestamp'])}.", "", "  "))
     say(wrapped(found["what"]) + "\n" if found["exit_reason"] != "completed" else "")
     facts(_facts(path, found))
@@ -88,4 +88,6 @@ def _checkpoint(found: dict[str, Any]) -> str:
     if last == finite:
         return f"{last}, the last one; all its weights are finite"
     note = f" ({found['checkpoint_note']})" if found["checkpoint_note"] else ""
-    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite"
+    by_probe = found.get("last_checkpoint_finite_by_probe")  # an earlier release does not say it
+    probed = f"; {by_probe} the last one that a probe found finite when it was saved" if by_probe else ""
+    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite{probed}"

@@ -19,6 +19,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
@@ -113,7 +114,7 @@ def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
     return f"TRL diagnostics: resumed at step {step}, still going on: {_some(names) or 'nothing'}"
 
 
-def stopped(finding: Finding, step: int, checkpoint: str | None) -> str:
+def stopped(finding: Finding, step: int, checkpoint: Path | None) -> str:
     """Why training ends here and where to go on from."""
     go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint on disk is known to be from before it."
     return f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}"

@@ -28,7 +28,7 @@ from ..engine.finding import DiagnosticsError, Record
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
 from .find import find_runs, states
-from .rows import Log, Row, loads
+from .rows import Log, Row, loads, section
 from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
@@ -243,7 +243,7 @@ def _read_run_dir(folder: Path) -> Log:
     log = read_jsonl(folder / METRICS)
     starts = [folder / METADATA, *sorted(folder.glob("run_metadata_start_*.json"), key=_number)]
     found = [metadata for path in starts if path.is_file() and (metadata := _metadata(path, log.notes))]
-    config = _part(_part(found[-1], "diagnostics"), "config") if found else {}
+    config = section(section(found[-1], "diagnostics"), "config") if found else {}
     rows = log.rows if (folder / METRICS).is_file() else lambda: iter(())
     version = found[0].get("trl_version") if found else None
     if len(found) > 1:
@@ -267,11 +267,6 @@ def _metadata(path: Path, notes: dict[str, None]) -> dict[str, Any]:
     foreign = [key for key in ("arguments", "diagnostics") if not isinstance(data.get(key, {}), dict)]
     notes.update({f"{path.name}: '{key}' is no JSON object, it is left out": None for key in foreign})
     return {key: value for key, value in data.items() if key not in foreign}
-
-
-def _part(data: dict[str, Any], key: str) -> dict[str, Any]:
-    part = data.get(key)
-    return part if isinstance(part, dict) else {}
 
 
 def _read_file(path: Path) -> Log:

@@ -53,10 +53,10 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def tail(path: Path) -> Iterator[str]:
-    """The last whole lines of a long text file."""
+    """The last whole lines of a text file."""
     with path.open("rb") as file:
-        file.seek(-min(TAIL, os.path.getsize(path)), os.SEEK_END)
-        yield from file.read().decode("utf-8", "replace").splitlines()[1:]
+        start = file.seek(max(0, os.path.getsize(path) - TAIL))
+        yield from file.read().decode("utf-8", "replace").splitlines()[start > 0 :]
 
 
 def read_jsonl(path: Path) -> Log:
@@ -166,7 +166,7 @@ def read_csv(path: Path) -> Log:
 
 def _with(header: str, path: Path) -> Iterator[str]:
     yield header
-    yield from (f"{line}\n" for line in tail(path))
+    yield from (f"{line}\n" for line in tail(path) if line != header.rstrip("\r\n"))
 
 
 def _cells(texts, separator: str, columns: list[str], path: Path, notes: dict[str, None]) -> Iterator[dict[str, str]]:
