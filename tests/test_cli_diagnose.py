@@ -189,6 +189,14 @@ def test_diagnose_watch_and_the_report_agree_on_health(logs, verdict, status, tm
     assert f" {status}\n" in (path / "reports" / "run_report.md").read_text().replace("**", "")
 
 
+def test_a_run_that_died_before_its_first_log_is_a_run(tmp_path, capsys):
+    path = run_dir(tmp_path, records=[], ended="oom")
+    (path / "run_metadata_start.json").unlink()
+    code, out, err = run(capsys, "diagnose", tmp_path)
+    assert (code, err) == (0, "") and out.startswith("no findings in 0 logs; the run ran out of memory at step 200\n")
+    assert run_json(capsys, "diagnose", path)[1]["runs"][0]["verdict"] == "too short"
+
+
 def test_a_run_given_twice_is_judged_once(tmp_path, capsys):
     run_dir(tmp_path)
     code, document = run_json(capsys, "diagnose", tmp_path, tmp_path, tmp_path / "diagnostics")

@@ -134,7 +134,7 @@ def open_run(path: str | Path, trainer: str | None = None, trl_version: str | No
         sample = list(islice(log.rows(), SAMPLE))
     except OSError as error:
         raise DiagnosticsError(f"{path}: {error.strerror or error}") from None
-    if not sample and not log.metadata:
+    if not sample and log.kind != RUN_DIRECTORY:  # a run may have died before its first log
         reasons = "".join(f"; {note}" for note in log.notes)
         raise DiagnosticsError(f"{path}: no logs of a training in it (read as {log.kind}){reasons}")
     guess = given or _known(log) or (_card(path) if log.kind == "trainer_state.json" else None)
