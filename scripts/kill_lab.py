@@ -40,7 +40,7 @@ from tiny_data import colour_variety
 from transformers import TrainerCallback
 
 from trl_diagnostics import DiagnosticsCallback
-from trl_diagnostics.sinks.postmortem import infer
+from trl_diagnostics.ending import read_postmortem
 
 
 PATIENCE = 300.0  # seconds for a process to come to its end
@@ -279,7 +279,7 @@ def examine(name: str, folder: Path, status: int) -> Outcome:
     truth = [int(step) for step in (folder / "truth").read_text().split()]
     logged = truth[: truth.index(truth[-1])] + truth[-1:]  # without the summary of a training that was stopped
     outcome.records, outcome.missing = len(records), len(logged) - len(records)
-    found = infer(run_dir)
+    found = read_postmortem(run_dir)
     outcome.reason = found["exit_reason"]
     if outcome.reason != death.reason:
         outcome.wrong.append(f"exit_reason is {outcome.reason}: {found['what']}")

@@ -16,6 +16,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from trl_diagnostics.sinks.run_dir import METRICS, POSTMORTEM, START, RunDir, wr
 
 
 HEALTHY, BROKEN = "healthy__dpo__0", "nan_weights__dpo__0"
+OPEN = []
 
 
 def run(capsys, *arguments):
@@ -80,6 +82,18 @@ def jsonl(file, records, end="\n"):
     """A log of somebody else: one JSON object per line, TRL's own names not needed."""
     lines = [json.dumps({"step": record.step, **record.to_json()["metrics"]}) for record in records]
     file.write_text("\n".join(lines) + (end if lines else ""))
+    return file
+
+
+def trackio(file, **runs):
+    """A project of trackio with the records of some runs, kept open as a training keeps it: new rows are in `-wal`."""
+    database = sqlite3.connect(file)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("CREATE TABLE IF NOT EXISTS metrics (id INTEGER PRIMARY KEY, timestamp, run_name, step, metrics)")
+    rows = [(name, record.step, json.dumps(record.to_json()["metrics"])) for name in runs for record in runs[name]]
+    database.executemany("INSERT INTO metrics VALUES (NULL, '2026-01-01T00:00:00', ?, ?, ?)", rows)
+    database.commit()
+    OPEN.append(database)
     return file
 
 

@@ -20,6 +20,7 @@ import math
 import pickle
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from transformers import TrainerState
 
-from trl_diagnostics.engine.finding import Finding, Record
+from trl_diagnostics.engine.finding import Finding, Record, Severity
+from trl_diagnostics.engine.rulebook import collect_rules
+from trl_diagnostics.metrics.names import MetricMap
+from trl_diagnostics.sinks.postmortem import about_checkpoints
 from trl_diagnostics.sources import weights
 from trl_diagnostics.sources.advice import advise, judge_checkpoints
-from trl_diagnostics.sources.checkpoints import Checkpoint, checkpoints, missing_parts, output_dir_of
-from trl_diagnostics.sources.weights import Weights, check_weights, is_finite
+from trl_diagnostics.sources.checkpoints import (
+    NO_TIME,
+    Checkpoint,
+    checkpoints,
+    global_step,
+    missing_parts,
+    output_dir_of,
+)
+from trl_diagnostics.sources.find import states
+from trl_diagnostics.sources.weights import Weights, check_weights
+from trl_diagnostics.stop import Stop
 
 
 BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -100,7 +114,7 @@ def test_any_numbers_of_the_large_types_are_judged_as_numpy_judges_them(kind, da
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_single_number_is_found_wherever_it_is(tmp_path, where, value):
     tensor = torch.zeros(800_001)
-    assert is_finite(safetensors(tmp_path / "a.safetensors", weight=tensor))
+    assert check_weights(safetensors(tmp_path / "a.safetensors", weight=tensor)).finite
     tensor[where] = value
     file = safetensors(tmp_path / "b.safetensors", first=torch.ones(3), weight=tensor)
     assert check_weights(file) == Weights(False, "weight in b.safetensors is NaN or infinite")
@@ -113,8 +127,8 @@ def test_whole_numbers_empty_tensors_and_scalars_are_finite(tmp_path):
 
 def test_complex_numbers(tmp_path):
     good, bad = torch.zeros(3, dtype=torch.complex64), torch.tensor([0j, complex(0, math.nan)], dtype=torch.complex64)
-    assert is_finite(safetensors(tmp_path / "a.safetensors", freqs=good))
-    assert is_finite(safetensors(tmp_path / "b.safetensors", freqs=bad)) is False
+    assert check_weights(safetensors(tmp_path / "a.safetensors", freqs=good)).finite
+    assert check_weights(safetensors(tmp_path / "b.safetensors", freqs=bad)).finite is False
 
 
 def sharded(folder, *tensors, names=None):
@@ -216,7 +230,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
         stream.write(len(header).to_bytes(8, "little") + header)
         stream.truncate(8 + len(header) + size)  # a hole: nothing is written to disk
     tracemalloc.start()
-    assert is_finite(file)
+    assert check_weights(file).finite
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
@@ -312,6 +326,31 @@ def test_distributed_layouts_are_complete(tmp_path, names):
     assert found.resumable and (found.finite, found.note) == (None, "only pickled weights, which are not opened")
 
 
+def test_without_time_only_the_names_are_read(tmp_path):
+    for step in (5, 40):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    found = checkpoints(tmp_path, seconds=0.0)
+    assert [one.step for one in found] == [5, 40] and all(one.usable and one.resumable for one in found)
+    assert (found[0].finite, found[0].note, found[0].parts, found[0].missing) == (None, NO_TIME, (), ())
+
+
+def test_a_long_state_is_not_parsed(tmp_path, monkeypatch):
+    path = checkpoint(tmp_path, 20)
+    state = TrainerState(global_step=20, log_history=[{"loss": 1.0, "step": i} for i in range(2000)])
+    state.save_to_json(path / "trainer_state.json")
+    (path / "model.safetensors").unlink()
+    whole = (path / "trainer_state.json").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("trl_diagnostics.sources.checkpoints.json", None)
+        assert missing_parts(path) == ("weights",)
+    assert states(tmp_path) == [path / "trainer_state.json"] and global_step(path / "trainer_state.json") == 20
+    for end in (-1, -2, -3, whole.rindex(b"}") - 100, whole.index(b"}") + 1):  # the last two may be a brace in the log
+        (path / "trainer_state.json").write_bytes(whole[:end])
+        assert ("trainer state" in missing_parts(path)) == (end != -1)
+    (path / "trainer_state.json").write_bytes(whole[:-1000] + bytes(1000))
+    assert "trainer state" in missing_parts(path)
+
+
 def test_where_a_run_keeps_its_checkpoints(tmp_path):
     run = tmp_path / "out" / "diagnostics"
     run.mkdir(parents=True)
@@ -322,6 +361,18 @@ def test_where_a_run_keeps_its_checkpoints(tmp_path):
     assert output_dir_of(run, {}) == output_dir_of(run, {"arguments": {"output_dir": "/gone"}}) == tmp_path / "out"
     checkpoint(tmp_path / "out", 5)  # the folder was moved, its name in the metadata is an old one
     assert output_dir_of(run, metadata) == tmp_path / "out"
+
+
+def test_a_relative_output_dir_is_one_in_the_folder_where_the_run_was_started(tmp_path, monkeypatch):
+    run = tmp_path / "exp1" / "runs" / "diagnostics"
+    run.mkdir(parents=True)
+    checkpoint(tmp_path / "exp2" / "out", 150)  # of another experiment, from whose folder the command is used
+    monkeypatch.chdir(tmp_path / "exp2")
+    for command in ({}, {"command": {"error": "OSError: no"}}, {"command": {"folder": str(tmp_path / "exp1")}}):
+        assert output_dir_of(run, {"arguments": {"output_dir": "out"}} | command) == run.parent
+    checkpoint(tmp_path / "exp1" / "out", 50)
+    found = output_dir_of(run, {"arguments": {"output_dir": "out"}, "command": {"folder": str(tmp_path / "exp1")}})
+    assert [one.step for one in checkpoints(found)] == [50]
 
 
 # Which one
@@ -372,6 +423,66 @@ def test_a_checkpoint_from_within_an_episode_is_suspect():
     )
 
 
+def test_a_checkpoint_after_the_last_good_log_is_not_gone_on_from():
+    rules = [rule for rule in collect_rules() if rule.name in ("nonfinite_loss", "reward_collapse")]
+    found = advise(judge_checkpoints(disk(28, 32, 38), logs([1.0] * 5, every=10), [finding(first=40)], rules=rules))
+    assert (found.go_on.step, found.ship.step) == (28, 38)
+    assert found.why_go_on == (
+        "The last one that is complete and finite with nothing against it (step 32: too close to nonfinite_loss since "
+        "step 40; step 38: too close to nonfinite_loss since step 40)."
+    )
+
+
+def test_a_rule_that_looks_back_far_needs_an_older_checkpoint():
+    rules = collect_rules(["all: mean(loss, 5) > 3 -> high: no"])
+    found = [finding(rules[-1].name, first=20, severity="high")]
+    judged = judge_checkpoints(disk(14, 15, 16), logs([1.0] * 40), found, rules=rules)
+    assert [one.too_close for one in judged] == [(), (), (f"{rules[-1].name} since step 20",)]
+    judged = judge_checkpoints(disk(14, 15, 16), logs([1.0] * 40)[17:], found, rules=rules)  # too few logs are known
+    assert not any(advise([one]).go_on for one in judged)
+    judged = judge_checkpoints(disk(14, 21), logs([1.0] * 40)[30:], found, rules=rules)  # none from before is known
+    assert advise(judged).go_on.step == 14
+
+
+def test_none_is_from_before():
+    found = advise(judge_checkpoints(disk(8), logs([1.0], every=10), [finding(first=10)]))
+    assert (found.go_on, found.ship.step) == (None, 8)
+    assert found.why_go_on == "None is fit to go on from: step 8: too close to nonfinite_loss since step 10."
+
+
+@pytest.mark.parametrize(
+    ("earlier", "step"),
+    [
+        ([], 40),
+        ([finding("kl_runaway", 25, severity="high")], 20),
+        ([finding("kl_runaway", 25, severity="medium")], 40),
+    ],
+)
+def test_a_stop_names_the_checkpoint_that_the_advice_names(earlier, step, tmp_path, caplog):
+    for saved in (20, 40, 60):
+        (tmp_path / f"checkpoint-{saved}").mkdir()
+    findings = [*earlier, finding("own", 50, severity="medium")]  # the least that shall stop
+    stop = Stop(Severity.MEDIUM, [], findings, lambda part, function, *arguments: function(*arguments))
+    for record in logs([1.0] * 60):
+        stop.log(record)
+    stop.consider(findings[-1], 60, str(tmp_path))
+    assert caplog.messages[-1].endswith(f"Resume from {tmp_path}/checkpoint-{step}.")
+
+
+@pytest.mark.parametrize("finite", [None, True])
+def test_what_a_probe_saw_when_a_checkpoint_was_saved_is_no_proof(finite):
+    found = [replace(one, finite=finite, note="" if finite else "not looked at") for one in disk(10, 20, 30)]
+    probes = [Record(10, 0.0, "train", {"loss": 1.0, "nonfinite_parameters": 0.0})]
+    probes += [Record(20, 0.0, "train", {"loss": 1.0, "nonfinite_parameters": 2.0})]
+    judged = judge_checkpoints(found, probes)
+    assert [one.probed for one in judged] == [True, False, False] and [one.finite for one in judged] == [finite] * 3
+    note = "not looked at; the probe of that step found no weights that are NaN or infinite"
+    assert judged[0].note == ("" if finite else note) and judged[1].note == found[1].note
+    said = about_checkpoints(judged, None, "")
+    assert said["last_checkpoint_finite_by_probe"] == "checkpoint-10"
+    assert said["last_verified_finite_checkpoint"] == ("checkpoint-30" if finite else None)
+
+
 def test_what_is_minor_experimental_or_about_the_resume_makes_no_checkpoint_suspect():
     findings = [
         finding("grad_norm_isolated_spike", 5, severity="medium"),
@@ -397,6 +508,10 @@ def test_the_metric_of_the_user_comes_first_and_then_the_reward():
     assert advise(judge_checkpoints(disk(10, 20), records, (), config)).ship.step == 10
     config = {"metric_for_best_model": "eval_loss", "greater_is_better": False}
     assert advise(judge_checkpoints(disk(10, 20), records, (), config)).ship.step == 20
+    config = {"metric_for_best_model": "eval_rewards/accuracies", "greater_is_better": True}  # TRL's name of it
+    for metric_map in (None, MetricMap("dpo")):
+        found = advise(judge_checkpoints(disk(10, 20), records, (), config, metric_map=metric_map))
+        assert (found.ship.step, found.why_ship) == (10, "The best eval_win_rate of 2: 0.9 at step 10.")
     found = advise(judge_checkpoints(disk(10, 20), records))
     assert (found.ship.step, found.why_ship) == (10, "The best eval_reward of 2: 3 at step 10.")
 

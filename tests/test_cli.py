@@ -15,10 +15,13 @@
 """The command line: what each command prints, and its exit code."""
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
+from cli_kit import run_dir
+from test_cli_after_a_run import checkpoint
 
 from trl_diagnostics import cli
 from trl_diagnostics.engine.rulebook import BUILTIN, collect_rules
@@ -263,7 +266,7 @@ def test_a_closed_pipe_is_no_error():
 
 
 def shell(command, **environment):
-    arguments = command.replace("trl-diagnostics", f'"{sys.executable}" -m trl_diagnostics.cli')
+    arguments = command.replace("trl-diagnostics", f'"{sys.executable}" -m trl_diagnostics')
     return subprocess.run(arguments, shell=True, capture_output=True, env=os.environ | environment)
 
 
@@ -293,7 +296,7 @@ def test_a_path_that_is_no_text(tmp_path):
     folder = os.fsencode(tmp_path) + b"/\xff"
     os.mkdir(folder)
     (tmp_path / os.fsdecode(b"\xff") / "boom.yaml").write_text(GOOD.replace("severity: high", "severity: hihg"))
-    command = [sys.executable, "-m", "trl_diagnostics.cli", "rules", "check"]
+    command = [sys.executable, "-m", "trl_diagnostics", "rules", "check"]
     done = subprocess.run([*command, folder], capture_output=True)
     assert (done.returncode, done.stderr) == (1, b"") and b"\\udcff/boom.yaml:5:11: severity: " in done.stdout
     done = subprocess.run([*command, folder + b"/a.yaml"], capture_output=True)
@@ -464,6 +467,13 @@ def test_check_of_nothing(tmp_path, capsys):
     )
 
 
+def test_an_error_of_our_own_is_no_finding(capsys, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.commands.rules.list_rules", lambda args: {}["key"])
+    code, out, err = run(capsys, "rules")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(r"trl-diagnostics: KeyError: 'key' \(test_cli.py, line \d+\); please report this error\n", err)
+
+
 @pytest.mark.parametrize("arguments", [[], ["ruels"], ["rules", "show"], ["rules", "check"], ["rules", "--trainer"]])
 def test_usage_errors(arguments, capsys):
     code, out, err = run(capsys, *arguments)
@@ -476,14 +486,23 @@ def test_help(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["rules", "check", str(BUILTIN / "kto")], ["rules", "test", "kto_*"], ["explain", "kl"], ["rules"]]
+    "arguments",
+    [
+        ["rules", "check", str(BUILTIN / "kto")],
+        *(["rules", "test", "kto_*"], ["explain", "kl"], ["rules"]),
+        *(["postmortem", "."], ["watch", ".", "--once"], ["diagnose", "."], ["checkpoints", "."]),
+    ],
 )
-def test_no_training_library_is_loaded(arguments):
+def test_no_library_is_loaded_that_is_not_needed(arguments, tmp_path):
+    """For a report alone Jinja2, for a training alone the rest."""
+    checkpoint(tmp_path, 5)
+    run_dir(tmp_path)
     code = (
         "import atexit, sys\n"
-        "atexit.register(lambda: print(*sorted({'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)), 'end'))\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'jinja2'}\n"
+        "atexit.register(lambda: print(*sorted(heavy & set(sys.modules)), 'end'))\n"
         f"from trl_diagnostics.cli import main\nmain({arguments!r})\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[-1] == "end"

@@ -29,15 +29,17 @@ import tiny
 from cli_kit import BROKEN, recorded, run, run_dir, run_json
 from safetensors.numpy import save_file
 
+from trl_diagnostics.ending import read_postmortem
 from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.rulebook import collect_rules
 from trl_diagnostics.metrics.names import MetricMap
-from trl_diagnostics.sinks.postmortem import infer, postmortem
+from trl_diagnostics.sinks.postmortem import postmortem
 from trl_diagnostics.sinks.run_dir import POSTMORTEM, write_json
+from trl_diagnostics.sources.advice import advise, judge_checkpoints
 from trl_diagnostics.sources.checkpoints import checkpoints
 
 
-def checkpoint(output_dir, step, value=1.0, without=()):
+def checkpoint(output_dir, step, value=1.0, without=(), **state):
     """A checkpoint as far as its files tell."""
     folder = output_dir / f"checkpoint-{step}"
     folder.mkdir(parents=True)
@@ -45,7 +47,7 @@ def checkpoint(output_dir, step, value=1.0, without=()):
     for name in {"optimizer.pt", "scheduler.pt", "rng_state.pth"} - set(without):
         with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr("data", "x")
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": []}))
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": [], **state}))
     return folder
 
 
@@ -56,7 +58,13 @@ def died(folder, reason="exception", **fields):
     engine = Engine(collect_rules(), label["trainer"], label["config"], MetricMap(label["trainer"]))
     findings = [finding for record in records for finding in engine.update(record)]
     said = {"last_step": 40, "at": time.time() - 7300, "records": records, "findings": findings}
-    said |= {"found": checkpoints(folder), "command": "python train.py", "traceback": "Traceback:\n  line\nBoom: no"}
+    found = judge_checkpoints(checkpoints(folder), records, findings)
+    said |= {
+        "found": found,
+        "go_on": advise(found).go_on,
+        "command": "python train.py",
+        "traceback": "Traceback:\n  line\nBoom: no",
+    }
     write_json(path / POSTMORTEM, postmortem(reason, "ValueError: no", **{**said, **fields}))
     return path
 
@@ -68,7 +76,7 @@ def test_postmortem_in_plain_words(tmp_path, capsys):
     good = checkpoint(tmp_path, 5)
     checkpoint(tmp_path, 30, float("nan"))
     path = died(tmp_path)
-    root = infer(path)["root_finding"]
+    root = read_postmortem(path)["root_finding"]
     code, out, err = run(capsys, "postmortem", tmp_path)
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -130,6 +138,34 @@ def test_postmortem_as_json_is_the_file(tmp_path, capsys):
     code, document = run_json(capsys, "postmortem", tmp_path)
     assert (code, document.pop("run_dir")) == (0, str(path))
     assert document == json.loads((path / POSTMORTEM).read_text())
+
+
+def test_a_reason_of_a_later_release_and_evidence_of_an_earlier_one(tmp_path, capsys):
+    checkpoint(tmp_path, 5)
+    path = died(tmp_path, "evicted")
+    document = json.loads((path / POSTMORTEM).read_text())
+    assert document.pop("last_checkpoint_finite_by_probe") == str(tmp_path / "checkpoint-5")
+    write_json(path / POSTMORTEM, document)
+    code, out, _ = run(capsys, "postmortem", tmp_path)
+    assert code == 0 and out.startswith("The run ended (evicted) at step 40, ")
+
+
+def test_weights_that_only_a_probe_has_seen(tmp_path, capsys):
+    (checkpoint(tmp_path, 5) / "model.safetensors").rename(tmp_path / "checkpoint-5" / "pytorch_model.bin")
+    (tmp_path / "checkpoint-5" / "pytorch_model.bin").write_bytes(
+        (tmp_path / "checkpoint-5/optimizer.pt").read_bytes()
+    )
+    died(tmp_path)
+    said = " ".join(run(capsys, "postmortem", tmp_path)[1].split())
+    assert f"none the last one known to be finite; {tmp_path}/checkpoint-5 the last one that a probe found" in said
+
+
+@pytest.mark.parametrize("resumed", [3, {"number": 1}, {"number": 1, "records": 2, "with_state": True}])
+def test_a_resume_that_this_release_does_not_understand(resumed, tmp_path, capsys):
+    path = run_dir(tmp_path)
+    write_json(path / "run_metadata_start_1.json", {"resumed": resumed, "diagnostics": None})
+    code, out, err = run(capsys, "diagnose", tmp_path)
+    assert (code, err) == (0, "") and "resumed 1 times" in " ".join(out.split())
 
 
 def test_a_long_traceback_is_cut_at_its_start(tmp_path, capsys):
@@ -213,9 +249,58 @@ def test_another_learning_rate(tmp_path, capsys):
     assert "[" in out and "learning_rate  0.0003  1e-05  changes the run" in out
     assert "logging_steps  1       5      harmless" in out
     assert out.endswith("Not compared, for the run has no such argument: dataset_name\n")
-    assert code == validate(capsys, tmp_path, "learning_rate: 1e-5\n")[0]
+    assert code == 0
     assert validate(capsys, tmp_path, "learning_rate: 1e-5\n", "--fail-on", "low")[0] == 1
     assert validate(capsys, tmp_path, "learning_rate: 1e-5\n", "--fail-on", "never")[0] == 0
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan", "1e999"])
+def test_a_number_that_is_not_finite(value, tmp_path, capsys):
+    run_dir(tmp_path, max_grad_norm=1.0, max_length=512)
+    code, out, err = validate(capsys, tmp_path, f"max_grad_norm: {value}\nmax_length: {value}\n")
+    assert (code, err) == (0, "") and "max_grad_norm was 1 and is " in out and "max_length was 512 and is " in out
+
+
+@pytest.mark.parametrize(("resumes", "rate"), [(0, "0.0003"), (1, "1e-05"), (None, "1e-05")])
+def test_the_start_that_saved_the_checkpoint_counts(resumes, rate, tmp_path, capsys):
+    """Not one that was refused later; where the checkpoint does not say which, the last one."""
+    kept = {"args": {}, "attributes": {"saved": {"resumes": resumes}}}
+    checkpoint(tmp_path, 100, stateful_callbacks={"TrainerControl": {"args": {}}, "DiagnosticsCallback": [kept]})
+    first = json.loads((run_dir(tmp_path) / "run_metadata_start.json").read_text())
+    later = {**first, "arguments": first["arguments"] | {"learning_rate": 1e-5}}
+    write_json(tmp_path / "diagnostics" / "run_metadata_start_1.json", later)
+    assert validate(capsys, tmp_path, f"learning_rate: {rate}\n")[1].startswith("It would go on as the same run.")
+
+
+REFUSED = """
+import sys
+import tiny
+from transformers import TrainerCallback
+from trl_diagnostics import DiagnosticsCallback
+
+class Stops(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_training_stop = state.global_step == 4
+
+options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2}
+tiny.make_trainer("sft", sys.argv[1], [DiagnosticsCallback(), Stops()], **options).train()
+callback = DiagnosticsCallback(fail_on_resume_mismatch=True)
+try:
+    trainer = tiny.make_trainer("sft", sys.argv[1], [callback], learning_rate=1e-5, **options)
+    trainer.train(resume_from_checkpoint=True)
+except ValueError:
+    sys.exit(9)
+"""
+
+
+@pytest.mark.slow
+def test_after_a_start_that_was_refused(tmp_path, capsys):
+    environment = {**os.environ, "PYTHONPATH": str(Path(tiny.__file__).parent)}
+    done = subprocess.run([sys.executable, "-c", REFUSED, tmp_path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    assert (tmp_path / "diagnostics" / "run_metadata_start_1.json").is_file()
+    out = validate(capsys, tmp_path, "learning_rate: 1e-5\n")[1]
+    assert out.startswith("It would go on as another run: learning_rate was ")
 
 
 def test_a_checkpoint_without_its_optimizer(tmp_path, capsys):

@@ -54,6 +54,7 @@ def test_a_worse_run_is_exit_code_1(tmp_path, capsys, noise):
     a, b = trained(tmp_path / "a", noise[0]), trained(tmp_path / "b", noise[1] - 0.5)
     code, document = run_json(capsys, "compare", a, b)
     assert (code, document["better"], document["metric"]) == (1, "A", "reward")
+    assert run(capsys, "compare", a, b, "--fail-on", "never")[0] == 0
     code, document = run_json(capsys, "compare", b, a)
     assert (code, document["better"]) == (0, "B")
 

@@ -18,13 +18,10 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, shell
+from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, shell, trackio
 
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.sources.logs import open_run
-
-
-ROOT = "nan_weights"
 
 
 def test_a_healthy_run(tmp_path, capsys):
@@ -65,6 +62,21 @@ def test_a_finding_below_fail_on_is_no_failure(tmp_path, capsys):
     assert run(capsys, "diagnose", tmp_path, "--fail-on", "critical")[0] == 0
 
 
+def test_an_experimental_rule_sets_no_exit_code(tmp_path, capsys):
+    """As the README of the rules says."""
+    path, rules = run_dir(tmp_path), tmp_path / "rules"
+    rules.mkdir()
+    rule = "name: mine\ntrainers: [dpo]\nmetric: loss\ncondition: '> 0 for 2 steps'\nseverity: high\nmessage: x\n"
+    (rules / "mine.yaml").write_text(f"{rule}status: experimental\n")
+    start = json.loads((path / "run_metadata_start.json").read_text())
+    start["diagnostics"]["custom_heuristics_dir"] = str(rules)
+    (path / "run_metadata_start.json").write_text(json.dumps(start))
+    code, document = run_json(capsys, "diagnose", tmp_path)
+    assert (code, document["runs"][0]["root"], document["runs"][0]["verdict"]) == (0, "mine", "high")
+    (rules / "mine.yaml").write_text(rule)
+    assert run(capsys, "diagnose", tmp_path)[0] == 1
+
+
 def test_the_spelling_of_the_user(tmp_path, capsys, monkeypatch):
     run_dir(tmp_path / "my_run")
     monkeypatch.chdir(tmp_path)
@@ -84,7 +96,7 @@ def test_report_without_plots(tmp_path, capsys):
 def test_report_beside_a_log_file(tmp_path, capsys):
     file = jsonl(tmp_path / "log.jsonl", recorded()[1])
     assert run(capsys, "diagnose", file, "--plots")[0] == 0
-    assert (tmp_path / "log_report" / "run_report.html").is_file()
+    assert (tmp_path / "log.jsonl_report" / "run_report.html").is_file()
 
 
 def test_reports_of_several_runs_have_folders_of_their_own(tmp_path, capsys):
@@ -95,6 +107,57 @@ def test_reports_of_several_runs_have_folders_of_their_own(tmp_path, capsys):
         "a/diagnostics/run_report.md",
         "b/diagnostics/run_report.md",
     ]
+
+
+@pytest.mark.parametrize("report", [["--report", "r"], ["--report"]])
+def test_no_two_runs_in_one_report(report, tmp_path, capsys, monkeypatch):
+    """Files in one folder, files that differ in their ending, folders beside each other, and what they hold."""
+    monkeypatch.chdir(tmp_path)
+    records = recorded()[1][:60]
+    files = [jsonl(Path(name), records) for name in ("a.jsonl", "b.jsonl", "b.json")]
+    folders = [run_dir(Path(name), records=records) for name in ("c", "c/diagnostics/x")]
+    state = {"global_step": 60, "log_history": [{"step": r.step, **r.metrics} for r in records]}
+    for step in (30, 60):
+        Path(f"out/checkpoint-{step}").mkdir(parents=True)
+        Path(f"out/checkpoint-{step}/trainer_state.json").write_text(json.dumps(state))
+    code, document = run_json(capsys, "diagnose", *files, *folders, "out", "--no-plots", *report)
+    pages = [Path(path) for run in document["runs"] for path in run["report"]]
+    assert code == 0 and len(set(pages)) == 2 * 6 and all(page.is_file() for page in pages)
+    for entry in document["runs"]:
+        assert f"`{entry['path']}" in Path(entry["report"][0]).read_text()
+    assert not list(Path("out").glob("checkpoint-*/*report*"))
+
+
+def test_paths_of_both_kinds_and_both_spellings(tmp_path, capsys, monkeypatch):
+    """An absolute and a relative path, with `--input` and without; a run named in two ways is judged once."""
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        run_dir(tmp_path / name)
+    code, document = run_json(
+        capsys, "diagnose", "a", tmp_path / "b", "--input", "c", tmp_path / "a", "--input", "./b"
+    )
+    assert (code, [entry["path"] for entry in document["runs"]]) == (
+        0,
+        ["a/diagnostics", f"{tmp_path}/b/diagnostics", "c/diagnostics"],
+    )
+    assert "\nb/diagnostics  dpo" in run(capsys, "diagnose", "a", tmp_path / "b")[1]
+
+
+def test_pictures_are_left_out_of_a_report_that_is_asked_for(tmp_path, capsys):
+    path = run_dir(tmp_path)
+    assert run(capsys, "diagnose", path, "--no-plots")[0] == 0 and not (path / "reports").exists()
+    assert run(capsys, "diagnose", path, "--plots", "--no-plots")[0] == 0
+    assert {file.name for file in (path / "reports").iterdir()} == {"run_report.md", "run_report.html"}
+
+
+def test_runs_of_a_trackio_project(tmp_path, capsys):
+    file = trackio(tmp_path / "project.db", run1=recorded()[1][:60], run2=recorded(BROKEN)[1])
+    code, out, err = run(capsys, "diagnose", file / "run1", "--report", "--no-plots")
+    assert (code, err) == (0, "") and f"Run {file}/run1 (trackio), 60 logs up to step 60 " in " ".join(out.split())
+    assert (tmp_path / "project.db_run1_report" / "run_report.md").is_file()
+    assert run(capsys, "compare", file / "run1", file / "run2")[0] == 1
+    assert run(capsys, "watch", file / "run1", "--once")[0] == 0
+    assert run(capsys, "diagnose", file / "run3") == (2, "", f"{file}: no run 'run3', it has run1, run2\n")
 
 
 def test_a_tree_of_runs_the_worst_first(tmp_path, capsys):
@@ -113,6 +176,25 @@ def test_a_tree_of_runs_the_worst_first(tmp_path, capsys):
     assert lines[-1] == f"One of them in full: trl-diagnostics diagnose {tmp_path}/bad/diagnostics"
     for line in lines[3:6]:  # aligned
         assert line.index(line.split()[1]) == lines[2].index("trainer")
+
+
+@pytest.mark.parametrize(
+    ("logs", "verdict", "status"), [(10, "too short", "Not enough logs"), (60, "healthy", "Healthy")]
+)
+def test_diagnose_watch_and_the_report_agree_on_health(logs, verdict, status, tmp_path, capsys):
+    path = run_dir(tmp_path, records=recorded()[1][:logs])
+    document = run_json(capsys, "diagnose", path, "--report", "--no-plots")[1]
+    assert document["runs"][0]["verdict"] == verdict
+    assert run(capsys, "watch", path, "--once")[1].startswith(f"[{verdict.upper()}]")
+    assert f" {status}\n" in (path / "reports" / "run_report.md").read_text().replace("**", "")
+
+
+def test_a_run_that_died_before_its_first_log_is_a_run(tmp_path, capsys):
+    path = run_dir(tmp_path, records=[], ended="oom")
+    (path / "run_metadata_start.json").unlink()
+    code, out, err = run(capsys, "diagnose", tmp_path)
+    assert (code, err) == (0, "") and out.startswith("no findings in 0 logs; the run ran out of memory at step 200\n")
+    assert run_json(capsys, "diagnose", path)[1]["runs"][0]["verdict"] == "too short"
 
 
 def test_a_run_given_twice_is_judged_once(tmp_path, capsys):

@@ -27,12 +27,13 @@ import sys
 import time
 
 import pytest
-from cli_kit import BROKEN, append, jsonl, moved, recorded, run, run_dir
+from cli_kit import BROKEN, append, jsonl, moved, recorded, run, run_dir, trackio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trl_diagnostics.commands import watch
 from trl_diagnostics.commands.watch import BLOCKS, sparkline
-from trl_diagnostics.diagnosis import diagnose
+from trl_diagnostics.diagnosis import Replay, diagnose
 from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.follower import Follower
 from trl_diagnostics.sinks.curves import Curve
@@ -148,6 +149,17 @@ def test_tensorboard(tmp_path):
     assert (follower.run.kind, follower.last.step) == ("TensorBoard", 40)
 
 
+def test_a_run_of_a_trackio_project(tmp_path):
+    records = recorded()[1]
+    run = trackio(tmp_path / "project.db", a=records[:60]) / "a"
+    follower = Follower(run)
+    follower.look()
+    assert (follower.run.kind, follower.count) == ("trackio", 60)
+    trackio(run.parent, a=records[60:90])
+    follower.look()
+    assert (follower.count, follower.last.step) == (90, 90)
+
+
 def test_a_run_that_starts_again_is_followed_from_its_start(tmp_path):
     records = recorded()[1]
     folder = run_dir(tmp_path, records=records[:50], ended=None)
@@ -199,6 +211,20 @@ def test_speed_comes_from_the_times_in_the_log(tmp_path):
     assert follower.steps_per_second() == pytest.approx(2.0)
 
 
+def test_a_log_without_the_length_of_the_run_is_judged_once(tmp_path, monkeypatch):
+    """Neither its records are judged again at each look, nor is its last step taken for the end of the run."""
+    taken, take = [], Replay.take
+    monkeypatch.setattr(Replay, "take", lambda replay, record: taken.append(record.step) or take(replay, record))
+    now = iter(range(1_000, 10_000, 10))
+    monkeypatch.setattr("trl_diagnostics.follower.time.time", lambda: float(next(now)))
+    file, records, follower = tmp_path / "log.jsonl", recorded()[1], Follower(tmp_path / "log.jsonl")
+    for most in range(20, 120, 20):
+        jsonl(file, records[:most])
+        follower.look()
+    assert taken == list(range(1, 101)) and follower.steps_per_second() == pytest.approx(2.0)
+    assert "max_steps" not in follower.run.config and follower.run.config["logging_steps"] == 1
+
+
 # The view
 
 
@@ -231,6 +257,14 @@ def test_once_with_nothing_to_read(tmp_path, capsys):
         2,
         "--interval: expected seconds above 0, found 0\n",
     )
+
+
+def test_how_a_run_goes_on_is_asked_once_for_each_view(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(watch, "how_it_ended", lambda path: asked.append(path) or ("completed", "It has ended."))
+    path = run_dir(tmp_path)
+    code, out, _ = run(capsys, "watch", tmp_path)
+    assert (code, asked) == (0, [path]) and "It has ended." in out
 
 
 def test_a_run_that_has_ended_ends_the_view(tmp_path, capsys):

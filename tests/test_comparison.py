@@ -22,7 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from trl_diagnostics.comparison import Series, collect, compare, corrected, goal, incomparable, paired
+from trl_diagnostics.comparison import (
+    MOST_POINTS,
+    Series,
+    collect_series,
+    compare_series,
+    corrected,
+    goal,
+    incomparable,
+    paired,
+)
 from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.metrics.names import MetricMap
 
@@ -35,7 +44,7 @@ def series(steps, values):
 
 
 def one(steps, a, b, metric="reward"):
-    found = compare({metric: series(steps, a)}, {metric: series(steps, b)}, MetricMap("grpo"))
+    found = compare_series({metric: series(steps, a)}, {metric: series(steps, b)}, MetricMap("grpo"))
     assert len(found) == 1
     return found[0]
 
@@ -53,15 +62,39 @@ def test_collect_keeps_every_metric_and_leaves_holes_apart():
         Record(1, 0.0, "train", {"loss": 2.0, "kl": math.nan}),
         Record(2, 0.0, "train", {"loss": None, "kl": 1}),
     ]
-    found = collect(iter(records))
+    found = collect_series(iter(records))
     assert list(found) == ["loss", "kl"]
-    assert (list(found["loss"].steps), list(found["loss"].values), list(found["loss"].holes)) == ([1], [2.0], [2])
-    assert (list(found["kl"].steps), list(found["kl"].holes)) == ([2], [1])
+    loss, kl = found["loss"], found["kl"]
+    assert (list(loss.steps), list(loss.values), loss.holes, loss.first_hole) == ([1], [2.0], 1, 2)
+    assert (list(kl.steps), kl.holes, kl.first_hole) == ([2], 1, 1)
+
+
+def test_memory_does_not_grow_with_the_run():
+    """Neither points nor holes; what is kept has the mean of all, each point that of its stretch."""
+    n = 5 * MOST_POINTS + 3
+    made = series(range(1, n + 1), range(1, n + 1))
+    assert (made.count, made.width, len(made.steps)) == (n, 8, math.ceil(n / 8)) and len(made.steps) <= MOST_POINTS
+    assert list(made.steps[:2]) == [8, 16] and list(made.values[:2]) == [4.5, 12.5]
+    assert made.steps[-1] == n and made.values[-1] == pytest.approx(np.mean(range(n - n % 8 + 1, n + 1)))
+    huge = series(range(9000), [1.7e308, -1.7e308] * 4500)
+    assert np.isfinite(huge.values).all()
+    gone = series(range(1000), [math.nan] * 1000)
+    assert (gone.holes, gone.first_hole, len(gone.steps)) == (1000, 0, 0)
+
+
+def test_a_long_run_gives_the_answer_of_all_its_logs():
+    rng = np.random.default_rng(7)
+    n = 3 * MOST_POINTS
+    a, b = rng.normal(size=n), rng.normal(0.1, 1, n)
+    found = one(range(n), a, b)
+    usual = stats.ttest_rel(b[-n // 4 :], a[-n // 4 :])
+    assert (found.low, found.high) == pytest.approx(tuple(usual.confidence_interval()), abs=0.01)
+    assert (found.winner, found.last_step) == ("B", n - 1)
 
 
 def test_the_summary_of_a_run_is_no_point_of_a_curve():
     records = [Record(1, 0.0, "train", {"loss": 2.0}), Record(1, 0.0, "summary", {"loss": 9.0, "train_loss": 1.0})]
-    assert {name: list(one.values) for name, one in collect(records).items()} == {"loss": [2.0]}
+    assert {name: list(one.values) for name, one in collect_series(records).items()} == {"loss": [2.0]}
 
 
 def test_equal_steps_are_paired_one_by_one():
@@ -85,7 +118,7 @@ def test_of_two_points_at_one_step_the_later_counts():
 @pytest.mark.parametrize("other", [series([], []), series([7, 8], [1, 1])])
 def test_nothing_in_common(other):
     assert [x.tolist() for x in paired(series([1, 2], [1, 2]), other)] == [[], [], []]
-    assert compare({"loss": series([1, 2], [1, 2])}, {"loss": other}, MetricMap("sft")) == []
+    assert compare_series({"loss": series([1, 2], [1, 2])}, {"loss": other}, MetricMap("sft")) == []
 
 
 @given(
@@ -165,7 +198,7 @@ def test_many_metrics_of_which_none_differs():
     rng = np.random.default_rng(6)
     names = [f"m{i}" for i in range(200)]
     runs = [{name: series(range(100), rng.normal(size=100)) for name in names} for _ in range(2)]
-    found = compare(*runs, MetricMap("grpo"))
+    found = compare_series(*runs, MetricMap("grpo"))
     assert sum(one.p < 0.05 for one in found) > 0
     assert sum(one.p < 0.05 for one in corrected(found)) == 0
     assert corrected([]) == []
@@ -175,7 +208,7 @@ def test_the_goal_is_the_evaluation_before_the_training_and_the_loss_comes_last(
     def among(*names):
         steps = range(100)
         runs = [{name: series(steps, np.ones(100)) for name in names} for _ in range(2)]
-        return goal(compare(*runs, MetricMap("dpo")), {}, {})
+        return goal(compare_series(*runs, MetricMap("dpo")), {}, {})
 
     assert among("loss", "win_rate", "reward_margin", "eval_win_rate") == ("eval_win_rate", [])
     assert among("loss", "reward_margin") == ("reward_margin", [])
@@ -186,14 +219,14 @@ def test_the_goal_is_the_evaluation_before_the_training_and_the_loss_comes_last(
 def test_a_goal_with_too_few_logs_for_a_test_leaves_the_word_to_one_with_enough():
     long, short = range(100), range(0, 100, 20)
     runs = [{"eval_loss": series(short, np.ones(5)), "loss": series(long, np.ones(100))} for _ in range(2)]
-    assert goal(compare(*runs, MetricMap("sft")), {}, {}) == ("loss", [])
+    assert goal(compare_series(*runs, MetricMap("sft")), {}, {}) == ("loss", [])
     runs = [{"eval_loss": series(short, np.ones(5))} for _ in range(2)]
-    assert goal(compare(*runs, MetricMap("sft")), {}, {}) == ("eval_loss", [])
+    assert goal(compare_series(*runs, MetricMap("sft")), {}, {}) == ("eval_loss", [])
 
 
 def test_a_metric_on_another_scale_is_no_goal():
     runs = [{name: series(range(50), np.ones(50)) for name in ("loss", "reward_margin")} for _ in range(2)]
-    found = compare(*runs, MetricMap("kto"))
+    found = compare_series(*runs, MetricMap("kto"))
     same, other = {"beta": 0.1, "loss_type": "kto"}, {"beta": 0.5, "loss_type": "kto"}
     assert goal(found, same, dict(same)) == ("reward_margin", [])
     assert goal(found, same, other) == (

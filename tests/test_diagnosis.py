@@ -142,6 +142,27 @@ def test_rules_can_be_given(tmp_path):
     assert made.findings == () and made.coverage == {} and made.records == 40
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("run_metadata_start_1.json", '{"resumed": true}', ""),
+        ("run_metadata_start_1.json", '{"resumed": {"number": 1, "records": 0, "with_state": false}}', ""),
+        ("run_metadata_start_1.json", '{"resumed": {"number": "1"}, "diagnostics": []}', "'diagnostics' is no JSON"),
+        ("run_metadata_start.json", "{}", ""),
+        ("run_metadata_start.json", '{"diagnostics": 2}', "'diagnostics' is no JSON object, it is left out"),
+        ("run_metadata_start.json", '{"diagnostics": {"custom_heuristics_dir": 5}}', "expected a path, found 5"),
+        ("run_metadata_start.json", '{"diagnostics": {"custom_alerts": 5, "disable": {}}}', "custom_alerts: expected"),
+    ],
+)
+def test_metadata_of_somebody_else(name, text, said, tmp_path):
+    """They may be of another tool, or of another release; what is not understood is left out."""
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "time": 1.0, "phase": "train", "metrics": {"loss": 1.0}}\n')
+    (tmp_path / name).write_text(text)
+    made = diagnose(open_run(tmp_path))
+    assert made.records == 1 and said in " ".join([*made.run.notes, *made.broken.values()])
+    write_report(tmp_path / "r", made, plots=False)
+
+
 @pytest.mark.usefixtures("reports")
 def test_a_run_that_goes_on_is_diagnosed_up_to_here(tmp_path):
     stage = Stage(tmp_path, custom_alerts=ALERTS)

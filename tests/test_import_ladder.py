@@ -33,8 +33,9 @@ HEAVY = {"accelerate", "datasets", "matplotlib", "pandas", "peft", "torch", "tra
 ALLOWED = {
     "engine": set(),
     "metrics": {"engine"},
-    "sources": {"engine", "metrics"},
-    "sinks": {"engine", "metrics", "sources"},
+    "sources": {"engine", "metrics", "words"},
+    "sinks": {"engine", "metrics", "sources", "words"},
+    "words.py": set(),
     "agents": {"engine"},
 }
 ENGINE_NEEDS = {"numpy", "scipy", "yaml"}

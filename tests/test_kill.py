@@ -25,7 +25,7 @@ from pathlib import Path
 import kill_lab
 import pytest
 
-from trl_diagnostics.sinks.postmortem import infer
+from trl_diagnostics.ending import read_postmortem
 
 
 pytestmark = pytest.mark.slow
@@ -100,7 +100,7 @@ shell.run_cell("1 + 1")
     done = subprocess.run(program(tmp_path, body), env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "True" in done.stdout.splitlines()
-    found = infer(tmp_path / "diagnostics")
+    found = read_postmortem(tmp_path / "diagnostics")
     assert (found["exit_reason"], found["last_step"], found["what"]) == ("exception", 3, "ValueError: in a cell")
     assert "in on_step_end\n" in found["traceback"]
 
@@ -140,11 +140,11 @@ trainer.train()
     while not (tmp_path / "diagnostics" / "postmortem.json").exists():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.1)
-    found = infer(tmp_path / "diagnostics")
+    found = read_postmortem(tmp_path / "diagnostics")
     assert found["exit_reason"] == "hang" and "_try_get_data" in found["traceback"]
     process.send_signal(signal.SIGINT)
     process.wait(timeout=120)
-    found = infer(tmp_path / "diagnostics")
+    found = read_postmortem(tmp_path / "diagnostics")
     assert found["exit_reason"] == "interrupted" and len(found["hangs"]) == 1
 
 
@@ -163,7 +163,7 @@ def test_the_next_start_finds_out_and_goes_on(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "TRL diagnostics: the run before in this folder ended (killed) at step " in done.stderr
     run_dir = tmp_path / "diagnostics"
-    assert infer(run_dir)["exit_reason"] == "completed"
+    assert read_postmortem(run_dir)["exit_reason"] == "completed"
     assert json.loads((run_dir / "attempts" / "1" / "postmortem.json").read_text())["exit_reason"] == "killed"
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["phase"] == "train"] == list(range(1, step + 4))
@@ -185,7 +185,7 @@ trainer.train()
     wait_for_logs(process, tmp_path)
     process.terminate()
     process.wait(timeout=120)
-    found = infer(tmp_path / "diagnostics")
+    found = read_postmortem(tmp_path / "diagnostics")
     assert found["exit_reason"] == "sigterm"
     saved = [path.name for path in tmp_path.glob("checkpoint-*")]
     assert saved == ([f"checkpoint-{found['last_step']}"] if checkpoint else [])

@@ -576,3 +576,10 @@ class TestFind:
                 (folder / f"{j}.bin").write_bytes(b"")
         write(tmp_path / "30" / "trainer_state.json", {"log_history": log_history()})
         assert find_runs(tmp_path) == [tmp_path / "30"]
+
+
+@pytest.mark.parametrize("text", ['{"step": 7, "loss": 1.0}\n', "step,loss\n7,1.0\n", "step,loss\r\n7,1.0\r\n"])
+def test_the_last_step_of_a_log_of_one_line(text, tmp_path):
+    file = tmp_path / ("log.jsonl" if text.startswith("{") else "log.csv")
+    file.write_bytes(text.encode())
+    assert open_run(file, "sft").log.last_step() == 7

@@ -27,8 +27,8 @@ from trl_diagnostics.engine.finding import DiagnosticsError
 from trl_diagnostics.sources.console_log import printed
 from trl_diagnostics.sources.find import find_runs
 from trl_diagnostics.sources.logs import open_run
+from trl_diagnostics.sources.protobuf import fields
 from trl_diagnostics.sources.rows import number
-from trl_diagnostics.sources.wire import fields
 
 
 NAMES = (

@@ -24,7 +24,7 @@ import pytest
 from trl_diagnostics.engine.finding import DiagnosticsError
 from trl_diagnostics.sources.find import find_runs
 from trl_diagnostics.sources.logs import open_run
-from trl_diagnostics.sources.wire import fields
+from trl_diagnostics.sources.protobuf import fields
 
 
 def varint(value: int) -> bytes:

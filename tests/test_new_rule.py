@@ -85,7 +85,7 @@ def python(home, *arguments):
 
 
 def command(home, *arguments):
-    return python(home, "-m", "trl_diagnostics.cli", *arguments).stdout
+    return python(home, "-m", "trl_diagnostics", *arguments).stdout
 
 
 def test_the_copy_is_what_runs(home):

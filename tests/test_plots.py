@@ -32,7 +32,7 @@ from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.metrics.names import MetricMap
 from trl_diagnostics.sinks import plots
-from trl_diagnostics.sinks.curves import BUCKETS, HEAD, MOST_CURVES, Curve, collect
+from trl_diagnostics.sinks.curves import BUCKETS, HEAD, MOST_CURVES, Curve, collect_curves
 from trl_diagnostics.sinks.thresholds import thresholds
 
 
@@ -102,9 +102,9 @@ def test_collect_streams_and_keeps_only_what_is_wanted():
             yield Record(step, float(step), "train", {"loss": 1 / step, "noise": 0.0})
 
     engine = Engine([], "sft")
-    collect(stream(1000), engine, lambda metric, phase: metric == "loss")
+    collect_curves(stream(1000), engine, lambda metric, phase: metric == "loss")
     tracemalloc.start()
-    curves = collect(stream(20_000), engine, lambda metric, phase: metric == "loss")
+    curves = collect_curves(stream(20_000), engine, lambda metric, phase: metric == "loss")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert list(curves) == ["loss"] and curves["loss"].count == 20_000
@@ -113,14 +113,14 @@ def test_collect_streams_and_keeps_only_what_is_wanted():
 
 def test_a_run_that_invents_names_has_an_end():
     records = (Record(step, 0.0, "rank", {f"rank_{step}": 1.0}) for step in range(5000))
-    assert len(collect(records, Engine([]), lambda metric, phase: phase == "rank")) == MOST_CURVES
+    assert len(collect_curves(records, Engine([]), lambda metric, phase: phase == "rank")) == MOST_CURVES
 
 
 def test_a_derived_metric_is_computed():
     metric_map = MetricMap("grpo", "1.16.0")
     rules = [rule("> 0.1 for 1 steps", metric="effective_group_fraction", trainers=("grpo",))]
     records = [Record(s, 0.0, "train", {"loss": 0.0, "frac_reward_zero_std": s / 10}) for s in range(1, 6)]
-    curves = collect(records, Engine(rules, "grpo", {}, metric_map), lambda metric, phase: "fraction" in metric)
+    curves = collect_curves(records, Engine(rules, "grpo", {}, metric_map), lambda metric, phase: "fraction" in metric)
     assert [y for _, y in curves["effective_group_fraction"].points()] == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5])
 
 

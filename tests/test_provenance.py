@@ -55,7 +55,7 @@ from trl_diagnostics.sinks.identity import (
     tokenizer_identity,
 )
 from trl_diagnostics.sinks.json_value import digest, json_value
-from trl_diagnostics.sinks.provenance import arguments, arguments_hash, collect, environment
+from trl_diagnostics.sinks.provenance import arguments, arguments_hash, collect_provenance, environment
 
 
 KEYS = (
@@ -524,7 +524,7 @@ class Collector(TrainerCallback):
     def on_train_begin(self, args, state, control, model, processing_class, train_dataloader, **kwargs):
         before = (torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate())
         start = time.process_time()
-        self.record = collect(args, model, processing_class, train_dataloader.dataset, **self.options)
+        self.record = collect_provenance(args, model, processing_class, train_dataloader.dataset, **self.options)
         self.seconds = time.process_time() - start
         assert torch.equal(torch.get_rng_state(), before[0])
         assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
@@ -559,7 +559,7 @@ def test_a_part_that_fails_says_so_and_the_others_are_there():
         def items(self):
             raise RuntimeError(f"no items for {KNOWN['github']}")
 
-    record = collect(config(lr_scheduler_kwargs={}), object(), "no tokenizer", Hostile(a=1), {"a": 5})
+    record = collect_provenance(config(lr_scheduler_kwargs={}), object(), "no tokenizer", Hostile(a=1), {"a": 5})
     assert list(record) == KEYS
     assert record["model"] == {"error": "AttributeError: 'object' object has no attribute 'modules'"}
     assert record["tokenizer"] == {"class": "str"}
@@ -601,7 +601,7 @@ def test_nothing_planted_is_in_the_record(repository, monkeypatch):
     tokenizer = tiny_tokenizer()
     tokenizer.name_or_path = f"{url}/tokenizer"
     data = Dataset.from_dict({KNOWN["aws key id"]: list(planted.values()), "text": [WORD] * len(planted)})
-    record = collect(args, model, tokenizer, data, {f"{url}/eval": data}, diff=True)
+    record = collect_provenance(args, model, tokenizer, data, {f"{url}/eval": data}, diff=True)
     text = json.dumps(record)
     assert [name for name, secret in planted.items() if json.dumps(secret)[1:-1] in text] == []
     assert [name for name, secret in planted.items() if secret[5:25] in text and "KEY-----" not in secret] == []

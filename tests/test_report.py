@@ -31,10 +31,11 @@ from PIL import Image
 from report_kit import MemoryRun, diagnosed, lab_run
 
 from trl_diagnostics.engine.finding import Finding, Record
-from trl_diagnostics.sinks import report, story
+from trl_diagnostics.sinks import report, report_text
 from trl_diagnostics.sinks.report import plain, prose, write_report
 from trl_diagnostics.sources.advice import advise, judge_checkpoints
 from trl_diagnostics.sources.checkpoints import Checkpoint
+from trl_diagnostics.words import number
 
 
 HOSTILE = "<img src=x onerror=alert(1)>{{7*7}}`]('\"|*\n# x"
@@ -61,7 +62,7 @@ def told(*findings, n=30, rules=(), **fields):
 
 def verdict(*findings, **fields):
     made = told(*findings, **fields)
-    return story.verdict(made, story.problems(made.findings))
+    return report_text.verdict(made, report_text.problems(made.findings))
 
 
 def pages(diagnosis, folder, plots=False):
@@ -89,23 +90,23 @@ class Page(HTMLParser):
 
 def test_a_root_cause_has_its_cascade_inside():
     found = [finding("weights", severity="critical"), finding("kl", 12, cascade_of="weights"), finding("length", 5)]
-    heads = story.problems(found)
+    heads = report_text.problems(found)
     assert [head.finding.rule for head in heads] == ["length", "weights"]
     assert [follower.finding.rule for follower in heads[1].followers] == ["kl"]
-    assert [problem.finding.rule for problem in story.everything(heads)] == ["length", "weights", "kl"]
+    assert [problem.finding.rule for problem in report_text.everything(heads)] == ["length", "weights", "kl"]
 
 
 def test_nothing_is_lost_when_a_cause_follows_itself_or_is_unknown():
     found = [finding("a", cascade_of="gone"), finding("b", cascade_of="c"), finding("c", cascade_of="b")]
-    assert {problem.finding.rule for problem in story.everything(story.problems(found))} == {"a", "b", "c"}
+    assert {problem.finding.rule for problem in report_text.everything(report_text.problems(found))} == {"a", "b", "c"}
 
 
 def test_episodes_of_a_rule_are_one_problem():
-    (problem,) = story.problems([finding(), over(), finding("r", 30), over("r", 30, 35), finding("r", 40)])
+    (problem,) = report_text.problems([finding(), over(), finding("r", 30), over("r", 30, 35), finding("r", 40)])
     assert problem.when == "step 10 to 20, 30 to 35, 40 to the end"
     assert problem.goes_on
     many = [item for i in range(10, 90, 10) for item in (finding("r", i), over("r", i, i + 5))]
-    assert story.problems(many)[0].when == "step 10 to 15, 20 to 25, 30 to 35 and 5 more times"
+    assert report_text.problems(many)[0].when == "step 10 to 15, 20 to 25, 30 to 35 and 5 more times"
 
 
 @pytest.mark.parametrize(
@@ -150,15 +151,15 @@ def test_the_verdict_says_how_a_run_ended_badly(reason, ending):
 
 def test_silence_is_no_health_without_enough_logs():
     made = replace(told(n=1), coverage={"a": "too few logs"})
-    assert story.verdict(made, []) == "Nothing can be said: 1 log is too few for every rule."
-    assert story.status(made, []) == "Not enough logs"
+    assert report_text.verdict(made, []) == "Nothing can be said: 1 log is too few for every rule."
+    assert report_text.status(made, []) == "Not enough logs"
     whole = lab_run("healthy__sft__0")
     made = diagnosed(replace(whole, kept=whole.kept[:4]))
     assert re.fullmatch(
         r"No problem was found in 4 logs, \d+ rules? watched, \d+ need more logs to speak.",
-        story.verdict(made, []),
+        report_text.verdict(made, []),
     )
-    assert story.status(made, []) == "Not enough logs"
+    assert report_text.status(made, []) == "Not enough logs"
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_silence_is_no_health_without_enough_logs():
 )
 def test_the_status(findings, ended, expected):
     made = told(*findings, postmortem={"exit_reason": ended, "last_step": 1})
-    assert story.status(made, story.problems(findings)) == expected
+    assert report_text.status(made, report_text.problems(findings)) == expected
 
 
 def checkpoint(step=20, finite=True, note="", missing=(), suspect=()):
@@ -211,14 +212,14 @@ def checkpoint(step=20, finite=True, note="", missing=(), suspect=()):
     ],
 )
 def test_whether_the_last_checkpoint_is_good(found, expected):
-    assert story.last_checkpoint(told(checkpoints=tuple(found))) == expected
+    assert report_text.last_checkpoint(told(checkpoints=tuple(found))) == expected
 
 
 def test_the_settings_that_a_fix_speaks_of():
     one = finding(fix="Lower `learning_rate`, set `beta=0.1` or `missing`. Use `optim`, `lora`.")
     config = {"learning_rate": 5e-5, "beta": 2, "optim": "adamw", "other": 1, "lora": list(range(90))}
     long = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16..."
-    assert story.settings(one, config) == f"`learning_rate=5e-05`, `beta=2`, `optim='adamw'`, `lora={long}`"
+    assert report_text.settings(one, config) == f"`learning_rate=5e-05`, `beta=2`, `optim='adamw'`, `lora={long}`"
 
 
 @pytest.mark.parametrize(
@@ -234,14 +235,14 @@ def test_the_settings_that_a_fix_speaks_of():
     + [(0.123456, "0.1235"), (1e300, "1e+300"), (True, "1"), (7, "7")],
 )
 def test_numbers_for_people(value, text):
-    assert story.number(value) == text
+    assert number(value) == text
 
 
 def test_how_often_a_rule_was_right():
     assert re.fullmatch(
-        r"Right in \d+ of \d+ recorded runs in which it fired.*\.", story.accuracy("nonfinite_weights")
+        r"Right in \d+ of \d+ recorded runs in which it fired.*\.", report_text.accuracy("nonfinite_weights")
     )
-    assert story.accuracy("no_such_rule") == ""
+    assert report_text.accuracy("no_such_rule") == ""
 
 
 def test_the_user_s_own_rule_is_not_said_to_be_measured(tmp_path):
@@ -252,7 +253,7 @@ def test_the_user_s_own_rule_is_not_said_to_be_measured(tmp_path):
 
 def test_provenance_is_flat():
     data = {"git": {"commit": "abc", "dirty": False}, "empty": {}, "none": None, "seeds": [1, 2], "long": "x" * 600}
-    assert story.flat(data) == [
+    assert report_text.flat(data) == [
         ("git.commit", "abc"),
         ("git.dirty", "false"),
         ("seeds", "[1, 2]"),
@@ -372,7 +373,7 @@ def test_a_report_is_complete_or_the_old_one_stays(tmp_path, monkeypatch):
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     assert [file.suffix for file in sorted(before)] == [".html", ".md"]
     with monkeypatch.context() as patch:
-        patch.setattr(report.story, "verdict", lambda *args: 1 / 0)
+        patch.setattr(report.report_text, "verdict", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_report(tmp_path, told(finding()), plots=False)
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

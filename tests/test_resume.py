@@ -17,6 +17,7 @@
 import copy
 import json
 import math
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,8 @@ from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.engine.rule import load_rules
 from trl_diagnostics.engine.rulebook import BUILTIN, collect_rules
 from trl_diagnostics.metrics.names import MetricMap, known_trainers
-from trl_diagnostics.sinks.provenance import collect
-from trl_diagnostics.sources.continuity import AFTER, BEFORE, Continuity, compare
+from trl_diagnostics.sinks.provenance import collect_provenance
+from trl_diagnostics.sources.continuity import AFTER, BEFORE, Continuity, compare_logs
 from trl_diagnostics.sources.resume import (
     ARGUMENTS,
     BREAKS,
@@ -60,7 +61,7 @@ def metadata(model=None, rows=None, config=SFTConfig, **arguments):
     data = Dataset.from_list(ROWS) if rows is None else rows
     model = tiny_model(seed=0) if model is None else model
     # without the repository: whoever works on it commits while the tests run
-    return {"trainer": "sft", **collect(args, model, tokenizer, data), "git": None}
+    return {"trainer": "sft", **collect_provenance(args, model, tokenizer, data), "git": None}
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +269,9 @@ def test_another_commit(before):
 
 def test_other_evaluation_data(before):
     args = SFTConfig(output_dir="out", use_cpu=True, bf16=False)
-    runs = [{"trainer": "sft", **collect(args, None, None, None, Dataset.from_list(ROWS[:n]))} for n in (20, 30)]
+    runs = [
+        {"trainer": "sft", **collect_provenance(args, None, None, None, Dataset.from_list(ROWS[:n]))} for n in (20, 30)
+    ]
     assert judge(*runs) == ["resume_eval_dataset_changed"]
 
 
@@ -507,7 +510,7 @@ def test_single_outliers_do_not_count():
 )
 @settings(max_examples=100, deadline=None)
 def test_any_numbers_can_be_compared(before, after):
-    found = compare(before, after)
+    found = compare_logs(before, after)
     assert found is None or all(map(math.isfinite, found))
 
 
@@ -577,3 +580,20 @@ def test_smooth_and_noisy_healthy_series_go_on_in_silence(trainer):
 def test_the_rules_are_the_folder():
     names = {path.stem for path in Path(BUILTIN / "resume").glob("*.yaml")}
     assert names == {rule.name for rule in RULES} and all(name.startswith("resume_") for name in names)
+
+
+def test_what_the_rules_look_at_is_emitted(before, tmp_path):
+    """A rule whose metric has another name here than where it is written would be silent for ever."""
+    sections = {
+        "git": {"commit": "a", "dirty": False},
+        "eval_dataset": before["train_dataset"],
+        "reward_functions": {"length": "a"},
+    }
+    resumed = metadata(max_grad_norm=5.0, loss_type="dft", ignore_data_skip=True)
+    emitted = set(resume_record(before | sections, resumed | sections, checkpoint(tmp_path, 20), 20).metrics)
+    for metric in ("loss", "grad_norm", "reward"):
+        line = {"learning_rate": np.linspace(1.0, 0.1, 200), "epoch": np.linspace(0.0, 1.0, 200)}
+        emitted.update(*(record.metrics for record in play(series(), metric=metric, more=line)))
+    wanted = {(rule.name, metric) for rule in RULES for metric in (rule.metric, *rule.condition.metrics)}
+    wanted -= {(rule.name, name) for rule in RULES for name in ("value", "step")}
+    assert [one for one in sorted(wanted) if not any(fnmatchcase(name, one[1]) for name in emitted)] == []

@@ -340,5 +340,8 @@ def test_a_file_that_is_no_text_is_none(tmp_path):
 def test_a_run_directory_is_told_by_its_files(name, tmp_path):
     with pytest.raises(DiagnosticsError, match="no run directory"):
         check_is_run_dir(tmp_path)
-    (tmp_path / name).touch()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')  # of another tool
+    with pytest.raises(DiagnosticsError, match="no run directory"):
+        check_is_run_dir(tmp_path)
+    (tmp_path / name).write_text('{"step": 1, "time": 1.0, "phase": "train", "metrics": {}}\n')
     check_is_run_dir(tmp_path)

@@ -36,8 +36,8 @@ from trl import SFTConfig
 
 from trl_diagnostics import DiagnosticsCallback, DiagnosticsError
 from trl_diagnostics.diagnosis import diagnose
+from trl_diagnostics.ending import VANISHED, read_postmortem
 from trl_diagnostics.run_record import CAUGHT, NOTHING_KNOWN, OPEN, SIGTERM
-from trl_diagnostics.sinks.postmortem import VANISHED, infer
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import identity
 from trl_diagnostics.sources.logs import open_run
@@ -119,7 +119,7 @@ def test_a_run_leaves_these_files(tmp_path, reports):
     assert found["what"] == "Training reached its end, step 32."
     assert found["root_finding"]["rule"] == "alert_loss_gt_minus_1_for_3_steps"
     assert found["last_verified_finite_checkpoint"] == str(tmp_path / "checkpoint-32")
-    assert infer(tmp_path / "diagnostics") == found
+    assert read_postmortem(tmp_path / "diagnostics") == found
     ((folder, diagnosis, plots),) = reports
     assert folder == tmp_path / "diagnostics" / "reports" and plots is True
     assert (diagnosis.records, diagnosis.last_step, diagnosis.postmortem) == (32, 32, found)
@@ -358,7 +358,7 @@ def test_while_it_hangs_the_postmortem_says_so(tmp_path, monkeypatch):
 
     def hang():
         wait_for((tmp_path / "diagnostics" / "postmortem.json").exists)
-        found.append(infer(tmp_path / "diagnostics"))
+        found.append(read_postmortem(tmp_path / "diagnostics"))
 
     train("sft", tmp_path, DiagnosticsCallback(hang_timeout=0.3), [Raises(2, hang)], max_steps=3)
     assert found[0]["exit_reason"] == "hang" and "in hang\n" in found[0]["traceback"]
@@ -373,7 +373,7 @@ def test_a_program_that_left_its_training_does_not_hang(tmp_path, monkeypatch, c
     wait_for(lambda: load(tmp_path, "heartbeat.json")["left"])
     time.sleep(1.0)
     assert messages(caplog, "TRL diagnostics: No sign of life") == []
-    found = infer(tmp_path / "diagnostics")
+    found = read_postmortem(tmp_path / "diagnostics")
     assert (found["exit_reason"], found["what"], found["last_step"]) == ("exception", CAUGHT, 3)
 
 
@@ -614,7 +614,7 @@ def test_no_run_keeps_its_model_alive(tmp_path):
 
 def test_this_process_is_alive_and_its_run_goes_on(tmp_path):
     start(tmp_path)
-    found = infer(tmp_path / "diagnostics")
+    found = read_postmortem(tmp_path / "diagnostics")
     assert found["exit_reason"] == "unfinished" and f"process {os.getpid()}" in found["what"]
     assert identity(psutil.Process())["pid"] == load(tmp_path, "heartbeat.json")["pid"]
 

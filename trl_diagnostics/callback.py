@@ -41,7 +41,6 @@ from .sinks.run_dir import RunDir
 from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
-from .sources.trainer_log import phase_of
 from .stop import STOP_SEVERITIES, Stop
 
 
@@ -310,17 +309,17 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self.run.records.append(record)
         self.stop.log(record)
         for finding in self._guard("rules", self.engine.update, record) or ():
-            self._report(finding, record.phase, args, state)
+            self._report(finding, args, state)
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         metrics = self.metric_map.record(logs)
-        phase = phase_of(metrics, self.metric_map.logs_loss)
+        phase = self.metric_map.phase_of(metrics)
         if phase in ("train", "eval") and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
         return Record(step, time.time(), phase, metrics)
 
-    def _report(self, finding: Finding, phase: str, args: TrainingArguments, state: TrainerState) -> None:
+    def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
         self._guard("run directory", self.files.write_finding, finding)
         key = f"{finding.rule}|{finding.metric}"
         self.episodes[key] += finding.state == "started"
@@ -330,10 +329,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
                 self._guard("live warnings", _show, finding, self.episodes[key] == MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
-        self.stop.consider(finding, phase, state.global_step, args.output_dir)
+        self.stop.consider(finding, state.global_step, args.output_dir)
 
     def _new_stop(self) -> Stop:
-        return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self._guard)
+        return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self.findings, self._guard)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.stop_on_critical and args.world_size > 1:

@@ -17,6 +17,7 @@
 import argparse
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -50,6 +51,10 @@ def _run(argv: list[str]) -> int:
     except OSError as error:
         _give_up(sys.stdout)
         return _refuse(f"trl-diagnostics: {error}")
+    except Exception as error:  # of our own: 1 would mean that there is something to look at
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{os.path.basename(place.filename)}, line {place.lineno}"
+        return _refuse(f"trl-diagnostics: {type(error).__name__}: {error} ({where}); please report this error")
     except KeyboardInterrupt:
         return 0 if argv[:1] == ["watch"] else 130  # which ends with Ctrl-C; 130 is what a shell says of it
 
@@ -114,18 +119,19 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_diagnose(commands: argparse._SubParsersAction) -> None:
     one = commands.add_parser("diagnose", help="what went wrong in finished runs: one log, or a whole tree of them")
-    one.add_argument("paths", nargs="*", metavar="PATH", help="run directory, log file, or a folder with many of them")
-    one.add_argument("--input", nargs="+", default=[], metavar="PATH", dest="inputs", help="the same as PATH")
+    of = {"action": "extend", "default": [], "metavar": "PATH"}
+    one.add_argument("paths", nargs="*", help="run directory, log file, or a folder with many of them", **of)
+    one.add_argument("--input", nargs="+", dest="paths", help="the same as PATH", **of)
     _add_reading(one)
-    one.add_argument("--report", metavar="DIR", help="write the report (Markdown, HTML) there")
     one.add_argument(
-        "--plots",
-        "--make-plots",
-        action="store_true",
-        default=None,
-        help="write the report with plots; without --report into the folder reports of the run",
+        "--report",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write a report (Markdown, HTML, pictures) there, by default into the folder reports of the run",
     )
-    one.add_argument("--no-plots", action="store_false", dest="plots", help="write the report without plots")
+    one.add_argument("--plots", "--make-plots", action="store_true", help="the same as --report without DIR")
+    one.add_argument("--no-plots", action="store_true", help="leave the pictures out of the report")
     _add_json(one)
     _add_fail_on(one)
     one.set_defaults(module="diagnose", function="run")
@@ -208,7 +214,3 @@ def _add_actions(actions: argparse._SubParsersAction) -> None:
         "names", nargs="*", metavar="NAME|PATH", help="built-in rules (names, globs), files or folders"
     )
     tested.set_defaults(module="rules", function="run_tests")
-
-
-if __name__ == "__main__":
-    main()

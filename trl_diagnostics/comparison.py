@@ -23,12 +23,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from .engine.engine import MOST_METRICS
 from .engine.finding import Record
 from .metrics.names import MetricMap
 
 
 FEWEST = 20  # logs: with fewer, the autocorrelation cannot be told, and one difference in seven looks real by chance
 FEWEST_EFFECTIVE = 4  # as many logs without autocorrelation
+MOST_POINTS = 4096  # of a series
 LAST = 4  # the last quarter of the steps that both runs have is compared
 SURE = 0.95
 # What a trainer is for, first found first; the loss only where nothing says it better.
@@ -46,19 +48,38 @@ SCALES = {
 
 @dataclass
 class Series:
-    """The finite points of one metric, and the steps of those that are not."""
+    """
+    The finite points of one metric in bounded memory: when there are too many, each two become their mean, at the step
+    of the later one. The mean of all stays what it was.
+    """
 
     steps: array = field(default_factory=lambda: array("d"))
     values: array = field(default_factory=lambda: array("d"))
-    holes: array = field(default_factory=lambda: array("d"))
+    width: int = 1  # logs per point
+    count: int = 0  # finite ones
+    holes: int = 0  # values that are no finite number
+    first_hole: float | None = None
 
     def push(self, step: float, value: float | None) -> None:
         """Add a point."""
         if value is None or not math.isfinite(value):
-            self.holes.append(step)
+            self.holes += 1
+            self.first_hole = step if self.first_hole is None else self.first_hole
+            return
+        if inside := self.count % self.width:
+            self.steps[-1] = step
+            self.values[-1] += value / (inside + 1) - self.values[-1] / (inside + 1)
         else:
+            if len(self.steps) == MOST_POINTS:
+                self._halve()
             self.steps.append(step)
             self.values.append(value)
+        self.count += 1
+
+    def _halve(self) -> None:
+        self.steps = self.steps[1::2]
+        self.values = array("d", (a / 2 + b / 2 for a, b in zip(self.values[::2], self.values[1::2], strict=True)))
+        self.width *= 2
 
 
 @dataclass(frozen=True)
@@ -72,9 +93,10 @@ class Compared:
         a (`float`), b (`float`):
             Means of the two runs.
         first_step (`float`), last_step (`float`), points (`int`):
-            What they are the means of. Where one run logged more often, its logs between two of the other are averaged.
+            What they are the means of. Where one run logged more often, its logs between two of the other are averaged,
+            and of a long run neighbouring logs, see [`Series`].
         common (`int`):
-            How many logs both runs have, from the first on.
+            How many such points both runs have, from the first on.
         effective (`float` or `None`):
             Sample size without the autocorrelation of the differences.
         low (`float` or `None`), high (`float` or `None`):
@@ -104,20 +126,19 @@ class Compared:
         return "B" if (self.b > self.a) == (self.better == "higher") else "A"
 
 
-def collect(records: Iterable[Record]) -> dict[str, Series]:
-    """All metrics of training and evaluation, in the order in which they came first."""
+def collect_series(records: Iterable[Record]) -> dict[str, Series]:
+    """The metrics of training and evaluation, in the order in which they came first."""
     series: dict[str, Series] = {}
     for record in records:
         if record.phase == "summary":  # of the whole run
             continue
         for metric, value in record.metrics.items():
-            if metric not in series:
-                series[metric] = Series()
-            series[metric].push(record.step, value)
+            if metric in series or len(series) < MOST_METRICS:
+                series.setdefault(metric, Series()).push(record.step, value)
     return series
 
 
-def compare(a: dict[str, Series], b: dict[str, Series], metric_map: MetricMap) -> list[Compared]:
+def compare_series(a: dict[str, Series], b: dict[str, Series], metric_map: MetricMap) -> list[Compared]:
     """
     Hold the metrics that both runs have against each other, over the last quarter of the steps that both have.
 
@@ -128,7 +149,7 @@ def compare(a: dict[str, Series], b: dict[str, Series], metric_map: MetricMap) -
 
     Args:
         a (`dict[str, Series]`), b (`dict[str, Series]`):
-            As given by [`collect`].
+            As given by [`collect_series`].
         metric_map ([`MetricMap`]):
             Tells whether lower or higher is better.
 

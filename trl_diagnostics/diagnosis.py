@@ -18,21 +18,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .ending import judged_by_run, read_postmortem, rules_of
 from .engine.engine import Engine
-from .engine.finding import DiagnosticsError, Finding, Record
+from .engine.finding import Finding, Record
 from .engine.rule import Rule
-from .engine.rulebook import collect_rules
-from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
-from .sinks.postmortem import infer
-from .sinks.redact import redact_text
 from .sinks.run_dir import MEMORY, START, numbered, read_json
-from .sources.advice import Advice, advise, judge_checkpoints
+from .sources.advice import Advice, advise
 from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
 from .sources.logs import Run
+from .sources.rows import section
+from .sources.run_files import RUN_DIRECTORY
 
 
-RUN_DIRECTORY = "run directory"  # the kind of a run
+OF_A_RESUME = {"number", "records", "with_state"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def diagnose(
         last_step = record.step
         if on_record:
             on_record(record)
-    found = _checkpoints(run, findings)
+    found = judged_by_run(_checkpoints(run), run, findings, replay.rules)
     return Diagnosis(
         run=run,
         findings=tuple(findings),
@@ -107,7 +106,7 @@ def diagnose(
         records=replay.engine.records,
         last_step=last_step,
         broken=replay.broken,
-        postmortem=infer(run.path) if run.kind == RUN_DIRECTORY else None,
+        postmortem=read_postmortem(run.path, judged=found) if run.kind == RUN_DIRECTORY else None,
         checkpoints=tuple(found),
         advice=advise(found) if found else None,
         rules=tuple(replay.rules),
@@ -138,7 +137,7 @@ class Replay:
         self._resumes, self._taken = _resumes(run), 0
         self.rules = self._chosen(run.metadata)
         # the arguments of a run are those of its last start
-        first = run.metadata["diagnostics"]["config"] if self._resumes else run.config
+        first = _config(run.metadata) if self._resumes else run.config
         self.engine = _engine(run, first, self.rules)
 
     def take(self, record: Record) -> list[Finding]:
@@ -151,18 +150,7 @@ class Replay:
         return self.engine.update(record)
 
     def _chosen(self, metadata: dict[str, Any]) -> list[Rule]:
-        return _rules(metadata, self.broken) if self._given is None else self._given
-
-
-def _rules(metadata: dict[str, Any], broken: dict[str, str]) -> list[Rule]:
-    """The rules that the user had chosen. A folder of rules may be gone, or its rules may not fit any more."""
-    chosen = metadata.get("diagnostics", {})
-    alerts, folder, muted = (chosen.get(key) for key in ("custom_alerts", "custom_heuristics_dir", "disable"))
-    try:
-        return collect_rules(alerts or (), folder, muted or (), check_metric, check_rule, redact_text)
-    except DiagnosticsError as error:
-        broken["rules of the run"] = str(error)
-        return collect_rules()
+        return rules_of(metadata, self.broken) if self._given is None else self._given
 
 
 def _engine(run: Run, config: dict[str, Any], rules: list[Rule]) -> Engine:
@@ -174,26 +162,25 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
     if run.kind != RUN_DIRECTORY:
         return []
     found = [read_json(file) or {} for file in run.path.glob(f"{START}*.json")]
-    resumed = [data for data in found if "resumed" in data]
-    return sorted(resumed, key=lambda data: data["resumed"]["number"])
+    known = [data for data in found if OF_A_RESUME <= section(data, "resumed").keys() and _config(data)]
+    # without its first start nobody knows by what the records before the resume were judged
+    return sorted(known, key=lambda data: data["resumed"]["number"]) if _config(run.metadata) else []
+
+
+def _config(metadata: dict[str, Any]) -> dict[str, Any]:
+    return section(section(metadata, "diagnostics"), "config")
 
 
 def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]) -> Engine:
     """A resumed run has a configuration of its own, and what the rules remember is in the checkpoint."""
-    engine = _engine(run, metadata["diagnostics"]["config"], rules)
-    resumed = metadata["resumed"]
+    engine, resumed = _engine(run, _config(metadata), rules), metadata["resumed"]
     memory = read_json(run.path / numbered(MEMORY, resumed["number"]))
     if resumed["with_state"]:
         engine.load_state_dict(memory["engine"] if memory else before.state_dict())
     return engine
 
 
-def _checkpoints(run: Run, findings: list[Finding]) -> list[Checkpoint]:
+def _checkpoints(run: Run) -> list[Checkpoint]:
     if run.kind == RUN_DIRECTORY:
-        folder = output_dir_of(run.path, run.metadata)
-    elif run.path.name == "trainer_state.json":
-        folder = run.path.parent
-    else:
-        return []
-    found = checkpoints(folder)
-    return judge_checkpoints(found, run.records(), findings, run.config) if found else []
+        return checkpoints(output_dir_of(run.path, run.metadata))
+    return checkpoints(run.path.parent) if run.path.name == "trainer_state.json" else []

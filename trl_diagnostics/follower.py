@@ -12,11 +12,12 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A log that grows goes in, bit by bit; what is known of the run so far is kept, in memory that does not grow with it."""
+"""A log that grows goes in; what is known of the run so far is kept, in memory that does not grow with it."""
 
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -33,7 +34,8 @@ UNIX = 1e8  # a smaller time of a record is a number of the reader's own
 
 class Follower:
     """
-    Reads what is new in a log each time it is asked.
+    Takes what is new in a log each time it is asked. The file is read from its start, for few formats can be read from
+    the middle; only the records that were not there before are judged.
 
     Args:
         path (`Path`):
@@ -71,7 +73,7 @@ class Follower:
         if signature == self._signature:
             return []
         try:
-            found = self._read(open_run(self.path, self.trainer, self.trl_version))
+            found = self._read(_so_far(open_run(self.path, self.trainer, self.trl_version)))
         except (DiagnosticsError, OSError) as error:  # nothing in it yet, or it is being written anew
             self.waiting_for = str(error)
             return []
@@ -124,14 +126,23 @@ class Follower:
         return (end - start) / (last - first) if last - first > 0.5 and end > start else None
 
 
+def _so_far(run: Run) -> Run:
+    """Where nothing says how long the run will be, its last step does not either while the log grows."""
+    if run.config.get("max_steps") == run.log.config.get("max_steps"):
+        return run
+    return replace(run, config={**run.log.config, "logging_steps": run.config["logging_steps"]})
+
+
 def _identity(run: Run) -> tuple:
     return run.kind, run.trainer, run.trl_version, run.config
 
 
 def _signature(path: Path) -> tuple:
-    """Changes when something is written."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return tuple(map(_size_and_time, files))
+    """Changes when something is written: into a folder, a file, or the log of a database beside its file."""
+    if path.is_dir():
+        return tuple(map(_size_and_time, sorted(path.rglob("*"))))
+    file = path.parent if path.parent.is_file() else path
+    return _size_and_time(file), _size_and_time(file.with_name(f"{file.name}-wal"))
 
 
 def _size_and_time(file: Path) -> tuple:

@@ -24,7 +24,7 @@ from transformers import Trainer, TrainerState, TrainingArguments
 
 from . import __version__
 from .sinks.json_value import json_value
-from .sinks.provenance import collect
+from .sinks.provenance import collect_provenance
 from .sinks.redact import redact
 
 
@@ -70,7 +70,7 @@ def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]
         else {}
     )
     data = None if loader is None else loader.dataset
-    return collect(args, parts.get("model"), parts.get("processing_class"), data, **more)
+    return collect_provenance(args, parts.get("model"), parts.get("processing_class"), data, **more)
 
 
 def resumed_from(args: TrainingArguments, step: int) -> Path | None:

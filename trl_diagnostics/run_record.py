@@ -29,13 +29,14 @@ from typing import Any
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from .diagnosis import Diagnosis
+from .ending import judged_by_run, read_postmortem, rewrite_postmortem
 from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record
 from .engine.rule import Rule
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
 from .sinks.exits import Exits, Sigterm, reason_of
-from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, command_line, final_metrics, infer, postmortem
+from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, postmortem
 from .sinks.redact import redact_text
 from .sinks.report import write_report
 from .sinks.run_dir import (
@@ -70,7 +71,6 @@ NOTHING_KNOWN = (
     "nothing is known of the run that saved this checkpoint: it was saved without this callback, and the run directory has "
     "no metadata of it. So what has changed since cannot be told."
 )
-SIGTERM = "SIGTERM asked the process to end: preemption or the time limit of a cluster, or kill."
 
 OPEN: list["RunRecord"] = []  # trainings of this process that have not ended
 
@@ -154,7 +154,7 @@ class RunRecord:
         self.sigterm.install()
 
     def _end_of_the_run_before(self) -> None:
-        before = infer(self.files.path, CHECK_SECONDS)
+        before = read_postmortem(self.files.path, CHECK_SECONDS)
         if before["exit_reason"] in ("completed", "stopped_by_rule"):
             return
         if before["exit_reason"] == "unfinished":
@@ -250,6 +250,8 @@ class RunRecord:
     def _write_postmortem(self, reason: str, what: str, trace: str = "") -> None:
         for seconds in (0.0, CHECK_SECONDS):  # at first without looking into checkpoints, there may be no time for it
             self.checkpoints = self.guard("checkpoint search", checkpoints, Path(self.args.output_dir), seconds) or []
+            judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
+            known = {"found": judged, "go_on": advise(judged).go_on, "command": self.command, "hangs": self.hangs}
             self.postmortem = postmortem(
                 reason,
                 what,
@@ -257,10 +259,8 @@ class RunRecord:
                 at=time.time(),
                 records=list(self.records),
                 findings=self.findings,
-                found=self.checkpoints,
-                command=self.command,
+                **known,
                 traceback=trace,
-                hangs=self.hangs,
             )
             write_json(self.files.path / POSTMORTEM, self.postmortem)
 
@@ -276,7 +276,8 @@ class RunRecord:
 
     def _report(self) -> None:
         run = open_run(self.files.path)
-        judged = judge_checkpoints(self.checkpoints, run.records(), self.findings, run.config)
+        judged = judged_by_run(self.checkpoints, run, self.findings, self.rules)
+        self.postmortem = rewrite_postmortem(self.files.path, self.postmortem, judged, self.command)
         diagnosis = Diagnosis(
             run=run,
             findings=tuple(self.findings),

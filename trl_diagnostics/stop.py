@@ -16,6 +16,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,13 +24,14 @@ from transformers import TrainerState, TrainingArguments
 
 from .engine.engine import Engine
 from .engine.finding import Finding, Record, Severity
-from .engine.needs import look_back
 from .engine.rule import SEVERITIES, Rule
 from .sinks import console
 from .sinks.exits import Sigterm
+from .sources.advice import advise, judge_checkpoints
+from .sources.checkpoints import checkpoints
 
 
-LOGS_KEPT = 128  # more than any built-in rule looks back
+LOGS_KEPT = 256  # more than any built-in rule looks back
 STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
 
 
@@ -42,12 +44,14 @@ class Stop:
             Lowest severity that stops; `None` never stops.
         rules (`list[Rule]`):
             All rules.
+        findings (`list[Finding]`):
+            Kept up to date by the callback.
         guard (`Callable`):
             Calls a part of the diagnostics so that its errors do not reach the training loop.
     """
 
-    def __init__(self, severity: Severity | None, rules: list[Rule], guard: Callable):
-        self.severity, self.rules, self.guard = severity, rules, guard
+    def __init__(self, severity: Severity | None, rules: list[Rule], findings: list[Finding], guard: Callable):
+        self.severity, self.rules, self.findings, self.guard = severity, rules, findings, guard
         self.logged = {phase: deque(maxlen=LOGS_KEPT) for phase in ("train", "eval")}  # steps of the last logs
         self.because: Finding | None = None
         self.ignored = False
@@ -58,13 +62,13 @@ class Stop:
         if record.phase in self.logged:
             self.logged[record.phase].append(record.step)
 
-    def consider(self, finding: Finding, phase: str, step: int, output_dir: str) -> None:
+    def consider(self, finding: Finding, step: int, output_dir: str) -> None:
         """Stop because of a finding that just started, if it is one that stops."""
         if self.severity is None or self.because is not None or finding.state != "started":
             return
         if finding.status == "stable" and finding.level >= self.severity:
             self.because = finding
-            checkpoint = self.guard("checkpoint search", self._last_good_checkpoint, finding, phase, Path(output_dir))
+            checkpoint = self.guard("checkpoint search", self._last_good_checkpoint, finding, Path(output_dir))
             console.logger.warning(console.stopped(finding, step, checkpoint))
 
     def consider_open(self, engine: Engine, findings: list[Finding], step: int, output_dir: str) -> None:
@@ -74,13 +78,15 @@ class Stop:
         holding = engine.open_episodes(holding=True)
         for finding in findings:
             if holding.get((finding.rule, finding.metric)) == finding.first_step:
-                self.consider(finding, "train", step, output_dir)
+                self.consider(finding, step, output_dir)
 
-    def _last_good_checkpoint(self, finding: Finding, phase: str, output_dir: Path) -> str | None:
-        rule = next(rule for rule in self.rules if rule.name == finding.rule)
-        points = look_back(rule.condition.test, rule.window)
-        good = [step for step in self.logged.get(phase, ()) if step < finding.first_step][-points:]
-        return _last_checkpoint(output_dir, good[0] if len(good) == points else 0)
+    def _last_good_checkpoint(self, finding: Finding, output_dir: Path) -> Path | None:
+        grave = replace(finding, severity=str(max(finding.level, Severity.HIGH)))  # what stops makes weights suspect
+        logs = [Record(step, 0.0, phase, {}) for phase, steps in self.logged.items() for step in steps]
+        logs.sort(key=lambda record: record.step)
+        found = judge_checkpoints(checkpoints(output_dir, 0.0), logs, [*self.findings, grave], rules=self.rules)
+        go_on = advise(found).go_on
+        return go_on and go_on.path
 
     def notice_ignored(self, state: TrainerState) -> None:
         """Say once that the trainer does not listen."""
@@ -115,13 +121,6 @@ class Stop:
             return args.logging_strategy == "epoch" and began
         first = args.logging_first_step and state.global_step == 2
         return first or (state.global_step - 1) % state.logging_steps == 0
-
-
-def _last_checkpoint(output_dir: Path, last_good: int) -> str | None:
-    """The last checkpoint on disk that was saved at or before a step."""
-    folders = [(path.name.removeprefix("checkpoint-"), path) for path in output_dir.glob("checkpoint-*")]
-    good = [(int(step), str(path)) for step, path in folders if step.isdecimal() and int(step) <= last_good]
-    return max(good)[1] if good else None
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

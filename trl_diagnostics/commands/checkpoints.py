@@ -22,11 +22,11 @@ from rich.text import Text
 from ..diagnosis import Diagnosis
 from ..engine.finding import DiagnosticsError
 from ..explain import wrapped
-from ..sinks.story import number
 from ..sources.advice import Advice
 from ..sources.checkpoints import Checkpoint
-from .diagnose import one_run
-from .terminal import count, facts, print_json, say, show, table
+from ..words import count, number
+from .results import one_run
+from .terminal import facts, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
@@ -63,7 +63,8 @@ def _row(checkpoint: Checkpoint) -> list[str | Text]:
         state = weights[checkpoint.finite]
     lacking = ", ".join(part for part in checkpoint.missing if part != "weights")
     score = "" if checkpoint.score is None else f"{checkpoint.scored_by} {number(checkpoint.score)}"
-    against = "; ".join([*([checkpoint.note] if checkpoint.note else []), *checkpoint.suspect])
+    too_close = [f"too close to {finding}" for finding in checkpoint.too_close]
+    against = "; ".join([*([checkpoint.note] if checkpoint.note else []), *checkpoint.suspect, *too_close])
     return [str(checkpoint.step), state, f"lacks {lacking}" if lacking else "complete", score, against]
 
 

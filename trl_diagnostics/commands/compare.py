@@ -19,18 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..comparison import FEWEST, Compared, Series, collect, compare, corrected, goal, incomparable
+from ..comparison import FEWEST, Compared, Series, collect_series, compare_series, corrected, goal, incomparable
 from ..diagnosis import Diagnosis
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..engine.yaml_file import suggest
 from ..explain import wrapped
 from ..metrics.names import MetricMap
-from ..sinks.console import rank
-from ..sinks.story import number
+from ..sinks.console import problems
 from ..sources.resume import Difference, differences
-from .diagnose import Result, one_run
-from .rules import trainer_named
-from .terminal import count, cut, print_json, say, show, table
+from ..words import count, number
+from .arguments import is_as_bad, trainer_named
+from .results import Result, one_run
+from .terminal import cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
@@ -60,8 +60,8 @@ def run(args: argparse.Namespace) -> int:
     trainer = trainer_named(args.trainer)
     a, b = (one_run(path, trainer, args.trl_version) for path in (args.a, args.b))
     metric_map = MetricMap(a.diagnosis.run.trainer, a.diagnosis.run.trl_version)
-    series = [collect(result.diagnosis.run.records()) for result in (a, b)]
-    found = compare(*series, metric_map)
+    series = [collect_series(result.diagnosis.run.records()) for result in (a, b)]
+    found = compare_series(*series, metric_map)
     answer = _answer(a.diagnosis, b.diagnosis, found, args.metric and metric_map.canonical(args.metric))
     changes = differing(a.diagnosis, b.diagnosis)
     first = [one for one in found if one.metric == answer.metric]
@@ -70,13 +70,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(_document(a, b, answer, changes, curves))
     else:
         _print(a, b, answer, changes, curves, series)
-    return int(answer.better == "A" or _is_worse(a, b, args.fail_on))
-
-
-def _is_worse(a: Result, b: Result, fail_on: str) -> bool:
-    """Whether B has a finding, as bad as `fail_on` or worse, that A has not."""
-    new = only(b.diagnosis, a.diagnosis)
-    return fail_on != "never" and any(finding.level >= Severity[fail_on.upper()] for finding in new)
+    is_worse = answer.better == "A" and args.fail_on != "never"
+    return int(is_worse or is_as_bad(only(b.diagnosis, a.diagnosis), args.fail_on))
 
 
 def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
@@ -87,8 +82,8 @@ def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
 
 def _problems(diagnosis: Diagnosis) -> list[Finding]:
     first: dict[str, Finding] = {}
-    for finding in rank(f for f in diagnosis.findings if f.level > Severity.INFO):
-        first.setdefault(finding.rule, finding)
+    for same in problems(diagnosis.findings):
+        first.setdefault(same[0].rule, same[0])
     return list(first.values())
 
 
@@ -217,12 +212,9 @@ def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
 
 def _print_holes(series: list[dict[str, Series]]) -> None:
     for name, metrics in zip("AB", series, strict=True):
-        holes = {metric: one.holes for metric, one in metrics.items() if len(one.holes)}
+        holes = [f"{m} ({one.holes:,}, first at step {one.first_hole:.0f})" for m, one in metrics.items() if one.holes]
         if holes:
-            said = ", ".join(
-                f"{metric} ({len(steps)}, first at step {steps[0]:.0f})" for metric, steps in holes.items()
-            )
-            say(wrapped(f"Left out in {name}, since NaN, infinite or null: {said}", "", "  "))
+            say(wrapped(f"Left out in {name}, since NaN, infinite or null: {', '.join(holes)}", "", "  "))
 
 
 def _print_findings(a: Diagnosis, b: Diagnosis) -> None:

@@ -18,82 +18,44 @@ import argparse
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from os.path import commonpath
+from dataclasses import replace
+from os.path import abspath, commonpath, relpath
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress, SpinnerColumn, TaskID, TimeElapsedColumn
 from rich.text import Text
 
-from ..diagnosis import Diagnosis, diagnose
-from ..engine.engine import ACTIVE, NOT_APPLICABLE, WARMING_UP
-from ..engine.finding import DiagnosticsError, Finding, Record, Severity
+from ..diagnosis import Diagnosis
+from ..engine.engine import ACTIVE, NOT_APPLICABLE
+from ..engine.finding import DiagnosticsError, Record, Severity
 from ..explain import wrapped
-from ..sinks import story
-from ..sinks.console import rank, summary
-from ..sources.logs import find_runs, open_run
-from .rules import trainer_named
-from .terminal import STYLES, UNLIMITED, columns, count, cut, facts, print_json, say, show, table, terminal, width
+from ..sinks import report_text
+from ..sinks.console import HEALTHY, TOO_SHORT, summary
+from ..words import count
+from .arguments import trainer_named
+from .results import UNREADABLE, Result, result_of, runs_in
+from .terminal import STYLES, UNLIMITED, columns, cut, facts, print_json, say, show, table, terminal, width
 
 
 SCHEMA_VERSION = 1
-UNREADABLE, TOO_SHORT, HEALTHY = "unreadable", "too short", "healthy"
 EVERY = 5000  # logs
 LEAST = 60  # columns beside the path
 ORDER = (UNREADABLE, *(str(severity) for severity in reversed(Severity)), TOO_SHORT, HEALTHY)
 
 
-@dataclass(frozen=True)
-class Result:
-    """One run: what is known of it, or why it could not be read, and the files of its report."""
-
-    path: Path
-    diagnosis: Diagnosis | None
-    error: str = ""
-    report: tuple[Path, ...] = ()
-
-    @property
-    def first(self) -> Finding | None:
-        """The finding to look at first."""
-        problems = rank(f for f in self.diagnosis.findings if f.level > Severity.INFO) if self.diagnosis else []
-        return problems[0] if problems else None
-
-    @property
-    def level(self) -> Severity | None:
-        """The severity of the worst finding."""
-        found = self.diagnosis.findings if self.diagnosis else ()
-        return max((f.level for f in found if f.level > Severity.INFO), default=None)
-
-    @property
-    def verdict(self) -> str:
-        """One word."""
-        if self.diagnosis is None:
-            return UNREADABLE
-        if self.level is not None:
-            return str(self.level)
-        rules = Counter(self.diagnosis.coverage.values())
-        return HEALTHY if rules[ACTIVE] > rules[WARMING_UP] else TOO_SHORT
-
-    def exit_code(self, fail_on: str) -> int:
-        """2 if it could not be read, 1 for a finding as bad as `fail_on` or worse."""
-        if self.diagnosis is None:
-            return 2
-        return int(fail_on != "never" and self.level is not None and self.level >= Severity[fail_on.upper()])
-
-
 def run(args: argparse.Namespace) -> int:
     """Diagnose all runs in some paths."""
     trainer = trainer_named(args.trainer)
-    paths = runs_in([*args.paths, *args.inputs])
-    root = Path(commonpath([path.parent for path in paths])) if len(paths) > 1 else paths[0].parent
+    names = _names(runs_in(args.paths))
     results = []
     with _progress() as progress:
-        task = progress.add_task("", total=len(paths) if len(paths) > 1 else None)
-        for path in paths:
-            result = result_of(path, trainer, args.trl_version, _shown(progress, task, str(path.relative_to(root))))
+        task = progress.add_task("", total=len(names) if len(names) > 1 else None)
+        for path, name in names.items():
+            result = result_of(path, trainer, args.trl_version, _shown(progress, task, name))
             if result.diagnosis and (args.report is not None or args.plots):
-                result = replace(result, report=_write_report(result.diagnosis, root, args))
+                folder = _own_folder(path) if not args.report else Path(args.report, name if len(names) > 1 else "")
+                result = replace(result, report=_write_report(folder, result.diagnosis, not args.no_plots))
             results.append(result)
             progress.advance(task)
     if args.json:
@@ -101,32 +63,14 @@ def run(args: argparse.Namespace) -> int:
     elif len(results) == 1:
         _print_one(results[0])
     else:
-        _print_many(results, root)
+        _print_many(results, names)
     return max(result.exit_code(args.fail_on) for result in results)
 
 
-def runs_in(names: list[str]) -> list[Path]:
-    """
-    The runs that some paths hold, each once.
-
-    Raises:
-        `DiagnosticsError`: for a path that is not there or holds none.
-    """
-    if not names:
-        raise DiagnosticsError(
-            "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out"
-        )
-    found: dict[Path, None] = {}
-    for path in map(Path, names):
-        if not path.exists():
-            raise DiagnosticsError(f"{path}: no such file or folder")
-        runs = find_runs(path)
-        if not runs:
-            raise DiagnosticsError(
-                f"{path}: no run in it: no run directory, no trainer_state.json, no log in a format that can be read"
-            )
-        found |= dict.fromkeys(runs)
-    return list(found)
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """What each of some runs is called beside the others: its path in the folder that holds them all."""
+    root = commonpath([Path(abspath(path)).parent for path in paths])
+    return {path: relpath(path, root) for path in paths}
 
 
 def _progress() -> Progress:
@@ -149,42 +93,17 @@ def _shown(progress: Progress, task: TaskID, name: str) -> Callable[[Record], No
     return on_record
 
 
-def result_of(
-    path: Path, trainer: str | None, trl_version: str | None, on_record: Callable[[Record], None] | None = None
-) -> Result:
-    """Read and judge one run."""
-    try:
-        return Result(path, diagnose(open_run(path, trainer, trl_version), on_record=on_record))
-    except DiagnosticsError as error:
-        return Result(path, None, str(error))
+def _own_folder(path: Path) -> Path:
+    """Inside a run's folder, beside a log file, beside the database that holds a run."""
+    if path.is_dir():
+        return path / "reports"
+    return path.with_name(f"{path.name}_report") if path.exists() else Path(f"{path.parent}_{path.name}_report")
 
 
-def one_run(name: str, trainer: str | None = None, trl_version: str | None = None) -> Result:
-    """
-    Read and judge the one run that a path means.
-
-    Raises:
-        `DiagnosticsError`: if it holds several, or cannot be read.
-    """
-    paths = runs_in([name])
-    if len(paths) > 1:
-        raise DiagnosticsError(f"{name}: holds {len(paths)} runs; name one of them, for example {paths[0]}")
-    result = result_of(paths[0], trainer, trl_version)
-    if result.diagnosis is None:
-        raise DiagnosticsError(result.error)
-    return result
-
-
-def _write_report(diagnosis: Diagnosis, root: Path, args: argparse.Namespace) -> tuple[Path, ...]:
+def _write_report(folder: Path, diagnosis: Diagnosis, plots: bool) -> tuple[Path, ...]:
     from ..sinks.report import write_report
 
-    path = diagnosis.run.path
-    if args.report is None:
-        folder = path / "reports" if path.is_dir() else path.with_name(f"{path.stem}_report")
-    else:
-        inside = path.relative_to(root)
-        folder = Path(args.report) if path.parent == root else Path(args.report) / inside
-    return tuple(write_report(folder, diagnosis, plots=args.plots is not False))
+    return tuple(write_report(folder, diagnosis, plots))
 
 
 def _print_one(result: Result) -> None:
@@ -195,8 +114,8 @@ def _print_one(result: Result) -> None:
     said = summary(findings, diagnosis.coverage, diagnosis.records, diagnosis.broken, None, width(), "--json")
     head, _, rest = said.removeprefix("TRL diagnostics: ").partition("\n")
     ended = diagnosis.postmortem or {"exit_reason": "completed"}
-    if ended["exit_reason"] not in story.CALM:
-        head += f"; the run {story.ENDED[ended['exit_reason']]} at step {ended['last_step']}"
+    if ended["exit_reason"] not in report_text.CALM:
+        head += f"; the run {report_text.ENDED[ended['exit_reason']]} at step {ended['last_step']}"
     say(f"{wrapped(head, '')}\n{rest}\n")
     facts(_facts(result))
 
@@ -208,9 +127,9 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
     version = f", TRL {run.trl_version}" if run.trl_version else ""
     sure = "" if run.confidence >= 0.99 else f", {run.confidence:.0%} sure"
     yield "Trainer", f"{run.trainer}{version} ({run.trainer_how}{sure})"
-    yield "Ended", story.ended(diagnosis)
+    yield "Ended", report_text.ended(diagnosis)
     if diagnosis.checkpoints:
-        word, reasons = story.last_checkpoint(diagnosis)
+        word, reasons = report_text.last_checkpoint(diagnosis)
         yield "Checkpoint", f"Is the last one good? {word}. {reasons}"
     for note in run.notes:
         yield "Note", note
@@ -218,18 +137,18 @@ def _facts(result: Result) -> Iterator[tuple[str, str]]:
         yield "Report", str(result.report[1])
 
 
-def _print_many(results: list[Result], root: Path) -> None:
+def _print_many(results: list[Result], names: dict[Path, str]) -> None:
     many = Counter(result.verdict for result in results)
     said = ", ".join(f"{many[verdict]} {verdict}" for verdict in ORDER if many[verdict])
     say(f"{count(len(results), 'run')}: {said}\n")
     ordered = sorted(results, key=lambda result: ORDER.index(result.verdict))
-    rows = [_row(result, root) for result in ordered]
+    rows = [_row(result, names[result.path]) for result in ordered]
     show(table(["run", "trainer", "logs", "verdict", "first finding"], rows, ["logs"]))
     say(f"\nOne of them in full: trl-diagnostics diagnose {ordered[0].path}")
 
 
-def _row(result: Result, root: Path) -> list[str | Text]:
-    path = cut(str(result.path.relative_to(root)), max(columns(UNLIMITED) - LEAST, 16))
+def _row(result: Result, name: str) -> list[str | Text]:
+    path = cut(name, max(columns(UNLIMITED) - LEAST, 16))
     verdict = Text(result.verdict, STYLES.get(result.verdict, ""))
     if result.diagnosis is None:
         return [path, "", "", verdict, result.error.removeprefix(f"{result.path}: ")]
@@ -242,7 +161,7 @@ def _told(result: Result) -> str:
     apply = len(result.diagnosis.coverage) - rules[NOT_APPLICABLE]
     said = f"{first.rule}, step {first.first_step}" if first else f"none by {rules[ACTIVE]} of {apply} rules"
     reason = (result.diagnosis.postmortem or {}).get("exit_reason", "completed")
-    return said if reason in story.CALM else f"{said}; ended: {reason}"
+    return said if reason in report_text.CALM else f"{said}; ended: {reason}"
 
 
 def _document(results: list[Result], fail_on: str) -> dict[str, Any]:

@@ -21,13 +21,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..engine.finding import DiagnosticsError, Finding, from_json_number
+from ..ending import read_postmortem
+from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
-from ..sinks.postmortem import infer
-from ..sinks.report import KEY_METRICS
-from ..sinks.run_dir import check_is_run_dir
-from ..sinks.story import ENDED, number
-from .terminal import duration, facts, print_json, say
+from ..sinks.report_text import ENDED, KEY_METRICS
+from ..words import duration, number
+from .arguments import run_dir_of
+from .terminal import facts, print_json, say
 
 
 MOST_METRICS = 8
@@ -37,7 +37,7 @@ MOST_LINES = 12  # of a traceback; the last ones say most
 def run(args: argparse.Namespace) -> int:
     """Say how a run ended."""
     path = run_dir_of(Path(args.path))
-    found = infer(path)
+    found = read_postmortem(path)
     if args.json:
         print_json(found | {"run_dir": path})
     else:
@@ -45,27 +45,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_dir_of(path: Path) -> Path:
-    """
-    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`.
-
-    Raises:
-        `DiagnosticsError`: if there is none.
-    """
-    if not path.is_dir():
-        raise DiagnosticsError(f"{path}: no such folder; expected a run directory or the output_dir of a run")
-    try:
-        check_is_run_dir(path)
-    except DiagnosticsError:
-        if not (path / "diagnostics").is_dir():
-            raise
-        path = path / "diagnostics"
-        check_is_run_dir(path)
-    return path
-
-
 def _print(path: Path, found: dict[str, Any]) -> None:
-    ended = ENDED[found["exit_reason"]]
+    ended = ENDED.get(found["exit_reason"], f"ended ({found['exit_reason']})")
     say(wrapped(f"The run {ended} at step {found['last_step']}, {_when(found['timestamp'])}.", "", "  "))
     say(wrapped(found["what"]) + "\n" if found["exit_reason"] != "completed" else "")
     facts(_facts(path, found))
@@ -107,4 +88,6 @@ def _checkpoint(found: dict[str, Any]) -> str:
     if last == finite:
         return f"{last}, the last one; all its weights are finite"
     note = f" ({found['checkpoint_note']})" if found["checkpoint_note"] else ""
-    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite"
+    by_probe = found.get("last_checkpoint_finite_by_probe")  # an earlier release does not say it
+    probed = f"; {by_probe} the last one that a probe found finite when it was saved" if by_probe else ""
+    return f"{last} is the last one{note}, {finite or 'none'} the last one known to be finite{probed}"

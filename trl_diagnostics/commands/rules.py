@@ -22,11 +22,12 @@ from ..engine.finding import DiagnosticsError
 from ..engine.rule import SEVERITIES, STATUSES, Rule, merge_rules, read_rules, select
 from ..engine.rule_tests import check_tests
 from ..engine.rulebook import BUILTIN, collect_rules
-from ..engine.yaml_file import suggest
 from ..explain import explain_all, explain_rule, when_in_words, wrapped
 from ..metrics.checks import check_metric
-from ..metrics.names import MetricMap, known_trainers
+from ..metrics.names import MetricMap
 from ..rule_files import check
+from ..words import count
+from .arguments import map_of, trainer_named
 
 
 def list_rules(args: argparse.Namespace) -> int:
@@ -41,29 +42,12 @@ def list_rules(args: argparse.Namespace) -> int:
         marks = "" if rule.status == "stable" else f", {rule.status}"
         print(wrapped(f"{rule.name} ({rule.severity}{marks}): {', '.join(rule.trainers)}", "", "      "))
         print(wrapped(rule.description, "    "))
-    print(_count(len(rules), "rule"))
+    print(count(len(rules), "rule"))
     return 0
 
 
 def _is_wanted(rule: Rule, args: argparse.Namespace) -> bool:
     return str(rule.severity) in (args.severity or SEVERITIES) and rule.status in (args.status or STATUSES)
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}{'s' * (n != 1)}"
-
-
-def map_of(trainer: str) -> MetricMap:
-    metric_map, known = MetricMap(trainer.lower().removesuffix("trainer")), known_trainers()
-    if metric_map.trainer not in known:
-        hint = suggest(metric_map.trainer, known) or f"; known are {', '.join(known)}"
-        raise DiagnosticsError(f"--trainer: no trainer '{trainer}'{hint}")
-    return metric_map
-
-
-def trainer_named(text: str | None) -> str | None:
-    """The trainer that the option `--trainer` means; without the option `None`."""
-    return None if text is None else map_of(text).trainer
 
 
 def show_rules(args: argparse.Namespace) -> int:
@@ -113,7 +97,7 @@ def check_files(args: argparse.Namespace) -> int:
     _must_exist(args.paths)
     rules, problems = check(args.paths)
     tests = sum(len(rule.tests) for rule in rules)
-    counts = (_count(len(rules), "rule"), _count(tests, "test"), _count(len(problems), "problem"))
+    counts = (count(len(rules), "rule"), count(tests, "test"), count(len(problems), "problem"))
     print(*problems, ", ".join(counts), sep="\n")
     return 1 if problems else 0
 
@@ -132,9 +116,9 @@ def run_tests(args: argparse.Namespace) -> int:
         lines = check_tests(rule, MetricMap)
         failed += len(lines)
         verdict = f"{len(lines)} FAILED" if lines else "ok" if rule.tests else "none"
-        print(f"{rule.name}: {_count(len(rule.tests), 'test')}, {verdict}", *lines, sep="\n    ")
+        print(f"{rule.name}: {count(len(rule.tests), 'test')}, {verdict}", *lines, sep="\n    ")
     tests = sum(len(rule.tests) for rule in rules)
-    print(*problems, f"{_count(len(rules), 'rule')}, {_count(tests, 'test')}, {failed} failed", sep="\n")
+    print(*problems, f"{count(len(rules), 'rule')}, {count(tests, 'test')}, {failed} failed", sep="\n")
     return 1 if failed or problems else 0
 
 

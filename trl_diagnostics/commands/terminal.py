@@ -137,16 +137,3 @@ def plain(value: Any) -> Any:
             return plain(asdict(value))
         case _:
             return [plain(item) for item in value]
-
-
-def count(n: int, word: str) -> str:
-    """`1 log`, `2 logs`, `12,345 logs`."""
-    return f"{n:,} {word}{'s' * (n != 1)}"
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 hours`, `2 days`."""
-    for name, size in (("days", 86400), ("hours", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{max(seconds, 0):.0f} s"

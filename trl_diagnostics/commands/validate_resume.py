@@ -27,11 +27,12 @@ from ..engine.rulebook import collect_rules
 from ..explain import wrapped
 from ..metrics.names import MetricMap
 from ..sinks.console import rank
-from ..sinks.run_dir import last_metadata
+from ..sinks.run_dir import last_metadata, read_json
 from ..sources.checkpoints import checkpoints, output_dir_of
 from ..sources.resume import BREAKS, CHANGES, Difference, differences, resume_record
-from .postmortem import run_dir_of
-from .terminal import count, cut, print_json, say, show, table
+from ..words import count
+from .arguments import is_as_bad, run_dir_of
+from .terminal import cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
@@ -43,22 +44,31 @@ VERDICTS = {
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare a run with the config with which it shall be resumed."""
+    """Compare the start of a run that saved the last checkpoint with the config with which it shall be resumed."""
     path = run_dir_of(Path(args.path))
-    before = last_metadata(path)
+    found = checkpoints(output_dir_of(path, last_metadata(path)), seconds=0)
+    checkpoint, step = (found[-1].path, found[-1].step) if found else (None, 0)
+    before = last_metadata(path, checkpoint and _saved_in(checkpoint))
     if not before.get("arguments"):
         raise DiagnosticsError(f"{path}: has no run_metadata_start.json with the training arguments of the run")
     after, unknown = _after(before, Path(args.config))
-    found = checkpoints(output_dir_of(path, before), seconds=0)
-    checkpoint, step = (found[-1].path, found[-1].step) if found else (None, 0)
     differing = differences(before, after, checkpoint)
     findings = _findings(before, after, checkpoint, step)
     if args.json:
         print_json(_document(path, checkpoint, differing, findings, unknown))
     else:
         _print(checkpoint, differing, findings, unknown)
-    worst = max((finding.level for finding in findings), default=Severity.INFO)
-    return int(args.fail_on != "never" and worst >= Severity[args.fail_on.upper()])
+    return int(is_as_bad(findings, args.fail_on))
+
+
+def _saved_in(checkpoint: Path) -> int | None:
+    """How many resumes there had been when a checkpoint was saved, by what the callback left in it."""
+    callbacks = (read_json(checkpoint / "trainer_state.json") or {}).get("stateful_callbacks", {})
+    for kept in callbacks.values():  # a list of several callbacks of one class
+        match kept[-1] if isinstance(kept, list) else kept:
+            case {"attributes": {"saved": {"resumes": int(number)}}}:
+                return number
+    return None
 
 
 def _after(before: dict[str, Any], file: Path) -> tuple[dict[str, Any], list[str]]:
@@ -88,9 +98,10 @@ def _like(old: Any, new: Any) -> Any:
     """YAML takes 5e-6 for a text, and 1 for a whole number where the run has 1.0."""
     if isinstance(old, int | float) and not isinstance(old, bool) and isinstance(new, str | int | float):
         try:
-            return type(old)(float(new)) if float(new) == int(float(new)) or isinstance(old, float) else float(new)
+            number = float(new)
         except ValueError:
             return new
+        return int(number) if isinstance(old, int) and number.is_integer() else number
     return new
 
 

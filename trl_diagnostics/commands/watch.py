@@ -23,18 +23,18 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from ..ending import how_it_ended
 from ..engine.engine import ACTIVE, WARMING_UP
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..explain import wrapped
 from ..follower import Follower
-from ..sinks.console import rank, resolved, warning
+from ..sinks.console import health, problems, resolved, warning
 from ..sinks.curves import Curve
-from ..sinks.postmortem import infer
-from ..sinks.report import KEY_METRICS
-from ..sinks.story import number
-from .diagnose import HEALTHY, TOO_SHORT
-from .rules import trainer_named
-from .terminal import colored, count, duration, show, table, terminal, width
+from ..sinks.report_text import KEY_METRICS
+from ..sources.run_files import RUN_DIRECTORY
+from ..words import count, duration, number
+from .arguments import trainer_named
+from .terminal import colored, show, table, terminal, width
 
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-~=+*#"
@@ -49,7 +49,7 @@ GOES_ON = ("unfinished", "hang")  # a hang may end
 def run(args: argparse.Namespace) -> int:
     """Show a run until it ends, or once."""
     path = Path(args.path)
-    if not path.exists():
+    if not path.exists() and not path.parent.is_file():  # a run in a database is behind its file
         raise DiagnosticsError(f"{path}: no such file or folder")
     if args.interval <= 0:
         raise DiagnosticsError(f"--interval: expected seconds above 0, found {args.interval:g}")
@@ -59,18 +59,19 @@ def run(args: argparse.Namespace) -> int:
         follower.look()
         if follower.run is None:
             raise DiagnosticsError(follower.waiting_for)
-        show(view(follower))
+        show(view(follower, _ending(follower)))
         return 0
     (_live if terminal().is_terminal else _lines)(follower, args.interval)
     return 0
 
 
 def _live(follower: Follower, interval: float) -> None:
-    with Live(view(follower, HINT), console=terminal(), auto_refresh=False, vertical_overflow="crop") as live:
+    with Live(view(follower, None, HINT), console=terminal(), auto_refresh=False, vertical_overflow="crop") as live:
         while True:
             pause = _look(follower, interval)[1]
-            ended = _has_ended(follower)
-            live.update(view(follower, "" if ended else HINT), refresh=True)
+            ending = _ending(follower)
+            ended = _has_ended(follower, ending)
+            live.update(view(follower, ending, "" if ended else HINT), refresh=True)
             if ended:
                 return
             time.sleep(pause)
@@ -86,8 +87,9 @@ def _lines(follower: Follower, interval: float) -> None:
             if key not in told and finding.level > Severity.INFO:
                 print(warning(finding) if finding.state == "started" else resolved(finding), flush=True)
             told.add(key)
-        if _has_ended(follower):
-            show(view(follower))
+        ending = _ending(follower)
+        if _has_ended(follower, ending):
+            show(view(follower, ending))
             return
         time.sleep(pause)
 
@@ -99,27 +101,26 @@ def _look(follower: Follower, interval: float) -> tuple[list[Finding], float]:
     return found, max(interval, min(BUSY * took, LONGEST))
 
 
-def _ending(follower: Follower) -> dict | None:
-    """How a run with a run directory goes on or ended; other logs do not say it."""
-    if follower.run is None or follower.run.kind != "run directory":
+def _ending(follower: Follower) -> tuple[str, str] | None:
+    """How a run with a run directory goes on or ended, see [`how_it_ended`]; other logs do not say it."""
+    if follower.run is None or follower.run.kind != RUN_DIRECTORY:
         return None
-    return infer(follower.run.path, seconds=0)
+    return how_it_ended(follower.run.path)
 
 
-def _has_ended(follower: Follower) -> bool:
-    ending = _ending(follower)
-    if ending is None or ending["exit_reason"] in GOES_ON:
+def _has_ended(follower: Follower, ending: tuple[str, str] | None) -> bool:
+    if ending is None or ending[0] in GOES_ON:
         return False
     follower.look()  # what was written between the last look and the end
     return True
 
 
-def view(follower: Follower, hint: str = "") -> RenderableType:
+def view(follower: Follower, ending: tuple[str, str] | None, hint: str = "") -> RenderableType:
     """Everything on one screen: where the run is, its metrics, what is wrong with it, and how this view ends."""
     if follower.run is None:
         doing = f"waiting for the first log. {follower.waiting_for}" if follower.waiting_for else "reading ..."
         return colored(wrapped(f"{follower.path}: {doing}", "", "  "))
-    parts = [colored(line) for line in _head(follower)]
+    parts = [colored(line) for line in _head(follower, ending)]
     metrics = _metrics(follower)
     parts += [Text(), table(["metric", "last", "", "lowest", "highest"], metrics, ["last", "lowest", "highest"])]
     room = terminal().height - len(parts) - len(metrics) - 4
@@ -127,22 +128,19 @@ def view(follower: Follower, hint: str = "") -> RenderableType:
     return Group(*parts, Text(), *problems, *([Text(hint, "dim")] if hint else []))
 
 
-def _head(follower: Follower) -> list[str]:
+def _head(follower: Follower, ending: tuple[str, str] | None) -> list[str]:
     run, last = follower.run, follower.last
     version = f", TRL {run.trl_version}" if run.trl_version else ""
     lines = [wrapped(f"{_verdict(follower)}  {run.path} ({run.trainer}{version})", "", "  ")]
     if last is None:
         return [*lines, "No log yet."]
-    return [*lines, wrapped(", ".join(_progress(follower)), "", "  "), wrapped(_state(follower), "", "  ")]
+    return [*lines, wrapped(", ".join(_progress(follower)), "", "  "), wrapped(_state(follower, ending), "", "  ")]
 
 
 def _verdict(follower: Follower) -> str:
     open_now = follower.replay.engine.open_episodes()
-    levels = [f.level for f in follower.findings if (f.rule, f.metric) in open_now and f.level > Severity.INFO]
-    if levels:
-        return f"[{max(levels).name}]"
-    active = ACTIVE in follower.replay.engine.coverage().values()
-    return f"[{(HEALTHY if active else TOO_SHORT).upper()}]"
+    going_on = [finding for finding in follower.findings if (finding.rule, finding.metric) in open_now]
+    return f"[{health(going_on, follower.replay.engine.coverage()).upper()}]"
 
 
 def _progress(follower: Follower) -> list[str]:
@@ -156,10 +154,9 @@ def _progress(follower: Follower) -> list[str]:
     return said
 
 
-def _state(follower: Follower) -> str:
-    ending = _ending(follower)
+def _state(follower: Follower, ending: tuple[str, str] | None) -> str:
     ago = f"The last log came {duration(time.time() - follower.last_time())} ago."
-    return f"{ending['what']} {ago}" if ending else ago
+    return f"{ending[1]} {ago}" if ending else ago
 
 
 def _metrics(follower: Follower) -> list[list[str | Text]]:
@@ -213,12 +210,10 @@ def _mean(values: list[float]) -> float | None:
 
 def _problems(follower: Follower, room: int) -> list[str]:
     """What is wrong, the cause first and with what to do; what is over after what goes on."""
-    shown: dict[tuple[str, str], Finding] = {}
-    for finding in rank(f for f in follower.findings if f.level > Severity.INFO):
-        shown.setdefault((finding.rule, finding.metric), finding)
+    shown = [same[0] for same in problems(follower.findings)]
     open_now = follower.replay.engine.open_episodes()
     lines = []
-    for i, finding in enumerate(sorted(shown.values(), key=lambda f: (f.rule, f.metric) not in open_now)):
+    for i, finding in enumerate(sorted(shown, key=lambda f: (f.rule, f.metric) not in open_now)):
         since = f"since step {finding.first_step}" if (finding.rule, finding.metric) in open_now else "is over"
         lines += wrapped(
             f"[{finding.severity.upper()}] {finding.rule} {since}: {finding.message}", "", "       "

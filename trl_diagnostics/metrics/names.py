@@ -236,10 +236,26 @@ class MetricMap:
         )
         return self._has(name) or not elsewhere
 
-    @property
-    def logs_loss(self) -> bool:
-        """Whether each log of training has `loss`; PPO's own loop has not."""
-        return not self._known or self._loop == "transformers"
+    def phase_of(self, metrics: dict[str, Any]) -> str:
+        """
+        The phase of a log.
+
+        Args:
+            metrics (`dict[str, Any]`):
+                Canonical name to value.
+
+        Returns:
+            `str`: `"train"`, `"summary"` (the Trainer's last log), `"eval"`, or `"probe"` for what the user logs beside
+            the trainer.
+        """
+        if "loss" in metrics:
+            return "train"
+        if "train_loss" in metrics:  # not `train_runtime`, which include_num_input_tokens_seen adds to every log
+            return "summary"
+        if any(name.startswith("eval_") for name in metrics):
+            return "eval"
+        # each log of training has `loss`, but for those of PPO's own loop
+        return "probe" if not self._known or self._loop == "transformers" else "train"
 
     @cached_property
     def everywhere(self) -> frozenset[str]:

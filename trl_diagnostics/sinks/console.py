@@ -19,6 +19,7 @@ import sys
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
@@ -26,6 +27,7 @@ from ..engine.finding import Finding, Severity
 
 logger = logging.getLogger(__name__)
 
+HEALTHY, TOO_SHORT = "healthy", "too short"
 WIDTH = 119
 INDENT = " " * 7
 
@@ -112,7 +114,7 @@ def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
     return f"TRL diagnostics: resumed at step {step}, still going on: {_some(names) or 'nothing'}"
 
 
-def stopped(finding: Finding, step: int, checkpoint: str | None) -> str:
+def stopped(finding: Finding, step: int, checkpoint: Path | None) -> str:
     """Why training ends here and where to go on from."""
     go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint on disk is known to be from before it."
     return f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}"
@@ -148,13 +150,10 @@ def summary(
     """
     findings = list(findings)
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
-    problems: dict[str, list[Finding]] = {}
-    for finding in rank(f for f in findings if f.level > Severity.INFO):
-        problems.setdefault(f"{finding.rule}|{finding.metric}", []).append(finding)
-    firsts = [same[0] for same in problems.values()]
-    lines = [f"TRL diagnostics: {_headline(firsts)} in {records} log{'s' * (records != 1)}"]
-    for i, (key, same) in enumerate(problems.items(), 1):
-        more = (episodes or {}).get(key, len(same)) - len(same)
+    found = problems(findings)
+    lines = [f"TRL diagnostics: {_headline([same[0] for same in found])} in {records} log{'s' * (records != 1)}"]
+    for i, same in enumerate(found, 1):
+        more = (episodes or {}).get(f"{same[0].rule}|{same[0].metric}", len(same)) - len(same)
         steps = [_span(finding, ended) for finding in sorted(same, key=lambda finding: finding.first_step)]
         steps += [f"and {more} more times"] if more > 0 else []
         said = f"  {i}. [{same[0].severity.upper()}] {same[0].rule}  step {', '.join(steps)}"
@@ -207,10 +206,31 @@ def rank(findings: Iterable[Finding]) -> list[Finding]:
     return sorted((finding for finding in findings if finding.state == "started"), key=key)
 
 
-def _headline(problems: list[Finding]) -> str:
-    count = Counter(finding.severity for finding in problems)
+def problems(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """What is wrong: the episodes of one rule on one metric together, the one that matters most first; as [`rank`]."""
+    found: dict[tuple[str, str], list[Finding]] = {}
+    for finding in rank(findings):
+        if finding.level > Severity.INFO:
+            found.setdefault((finding.rule, finding.metric), []).append(finding)
+    return list(found.values())
+
+
+def health(findings: Iterable[Finding], coverage: dict[str, str]) -> str:
+    """
+    One word about a run: the severity of the worst finding, `"healthy"`, or `"too short"` without a finding as long as
+    more than a quarter of the rules that wait for nothing but logs could not speak.
+    """
+    worst = max((finding.level for finding in findings), default=Severity.INFO)
+    if worst > Severity.INFO:
+        return str(worst)
+    count = Counter(coverage.values())
+    return HEALTHY if count[ACTIVE] > 3 * count[WARMING_UP] else TOO_SHORT
+
+
+def _headline(found: list[Finding]) -> str:
+    count = Counter(finding.severity for finding in found)
     said = [f"{count[str(severity)]} {severity}" for severity in reversed(Severity) if count[str(severity)]]
-    return f"{', '.join(said)} finding{'s' * (len(problems) > 1)}" if said else "no findings"
+    return f"{', '.join(said)} finding{'s' * (len(found) > 1)}" if said else "no findings"
 
 
 def _coverage_lines(coverage: dict[str, str], width: int, names_in: str) -> list[str]:

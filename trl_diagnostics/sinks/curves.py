@@ -124,7 +124,7 @@ class Curve:
         return [bucket.hole for bucket in self.buckets if bucket.hole is not None]
 
 
-def collect(records: Iterable[Record], engine: Engine, wanted: Callable[[str, str], bool]) -> dict[str, Curve]:
+def collect_curves(records: Iterable[Record], engine: Engine, wanted: Callable[[str, str], bool]) -> dict[str, Curve]:
     """
     The curves of some metrics, in one pass.
 

@@ -12,53 +12,34 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How a run ended goes in, or only the files that it left; `postmortem.json` comes out."""
+"""How a run ended and what is known of its checkpoints go in, the content of `postmortem.json` comes out."""
 
-import json
-import os
 import shlex
-import socket
-import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..engine.finding import Finding, Record, Severity, json_numbers
-from ..sources.checkpoints import Checkpoint, checkpoints, output_dir_of
+from ..sources.rows import section
 from .console import rank
 from .redact import redact_text
-from .run_dir import (
-    CRASH_LOG,
-    FINDINGS,
-    HEARTBEAT,
-    METRICS,
-    POSTMORTEM,
-    SCHEMA_VERSION,
-    check_is_run_dir,
-    last_metadata,
-    read_json,
-)
-from .watchdog import DOING, LOW_MEMORY, boot_id, is_alive
+from .run_dir import SCHEMA_VERSION
 
+
+if TYPE_CHECKING:
+    from ..sources.checkpoints import Checkpoint
 
 RECORDS = 50  # the last ones, kept with the postmortem
 LAST_FINDINGS = 10
-TAIL = 1 << 20  # bytes at the end of `metrics.jsonl` in which the last records are looked for
-LONG_AGO = 60.0  # seconds without a heartbeat
-CHECK_SECONDS = 20.0
+RESUME = "__resume_from_checkpoint"  # an option of transformers may be written with - or _
 
-VANISHED = "The process vanished without an exception: killed (SIGKILL), os._exit or power loss."
-RESTARTED = "The machine was restarted while the run was going on: power loss or a reboot."
-OOM_LIKELY = (
-    "Memory was nearly full at the last sign of life ({available} of {total} left, the training process held {rss}), so "
-    "most likely the system killed it for lack of memory (OOM killer)."
-)
 CAUGHT = (
     "Training was left without its end while the process went on: the program caught an exception, or called sys.exit(). "
     "Used as `with DiagnosticsCallback(...) as diagnostics:` around trainer.train(), the next postmortem has the "
     "traceback."
 )
+SIGTERM = "SIGTERM asked the process to end: preemption or the time limit of a cluster, or kill."
 BATCH_SIZE = "auto_find_batch_size started the training again with a smaller batch: this one did not fit into memory."
 
 
@@ -70,7 +51,8 @@ def postmortem(
     at: float,
     records: list[Record],
     findings: Iterable[Finding],
-    found: list[Checkpoint],
+    found: list["Checkpoint"],
+    go_on: "Checkpoint | None" = None,
     command: str = "",
     traceback: str = "",
     hangs: Iterable[dict] = (),
@@ -94,8 +76,10 @@ def postmortem(
             All of them, in order.
         found (`list[Checkpoint]`):
             Checkpoints on disk, by step.
+        go_on (`Checkpoint`, *optional*):
+            The one to go on from, as [`advise`] says.
         command (`str`, *optional*):
-            The command line of the run.
+            The command line of the run, see [`command_line`].
         traceback (`str`, *optional*):
             Of the exception, or what the training was waiting for in a hang.
         hangs (`Iterable[dict]`, *optional*):
@@ -117,33 +101,70 @@ def postmortem(
         "hangs": list(hangs),
         "root_finding": root.to_json() if root else None,
         "last_findings": [finding.to_json() for finding in findings[-LAST_FINDINGS:]],
-        **_about_checkpoints(found, root, command),
+        **about_checkpoints(found, go_on, command),
         "final_metrics": final_metrics(records),
         "records": [record.to_json() for record in records[-RECORDS:]],
     }
 
 
-def _about_checkpoints(found: list[Checkpoint], root: Finding | None, command: str) -> dict[str, Any]:
-    good = _to_go_on_from(found, root)
+def about_checkpoints(found: list["Checkpoint"], go_on: "Checkpoint | None", command: str) -> dict[str, Any]:
+    """The part of a postmortem that is about checkpoints; arguments as for [`postmortem`]."""
     finite = [checkpoint for checkpoint in found if checkpoint.finite]
+    probed = [checkpoint for checkpoint in found if checkpoint.probed and checkpoint.finite is not False]
     return {
         "last_checkpoint": str(found[-1].path) if found else None,
         "last_verified_finite_checkpoint": str(finite[-1].path) if finite else None,
+        "last_checkpoint_finite_by_probe": str(probed[-1].path) if probed else None,
         "checkpoint_note": found[-1].note if found else "",
-        "resume_command": resume_command(command, good.path) if good else None,
+        "resume_command": resume_command(command, go_on.path) if go_on else None,
     }
 
 
-def _to_go_on_from(found: list[Checkpoint], root: Finding | None) -> Checkpoint | None:
-    """The newest one that may be good: not known to be broken, and from before the weights broke."""
-    usable = [c for c in found if c.finite] or [c for c in found if c.usable]
-    before = [c for c in usable if root and root.level == Severity.CRITICAL and c.step < root.first_step]
-    return (before or usable or [None])[-1]
-
-
 def command_line(metadata: dict[str, Any]) -> str:
-    """The command line in a run's metadata; `""` where there is none."""
-    return shlex.join(metadata.get("command", {}).get("argv", ()))
+    """
+    What started a run, as far as its metadata tell.
+
+    Args:
+        metadata (`dict[str, Any]`):
+            Content of `run_metadata_start.json`.
+
+    Returns:
+        `str`: a line for the shell, with the launcher where there were several processes, and as a comment what else it
+        needs; `""` where there is none.
+    """
+    argv, processes = section(metadata, "command").get("argv"), metadata.get("world_size") or 1
+    if not isinstance(argv, list) or not argv:
+        return ""
+    argv = [str(word) for word in argv]
+    return shlex.join(argv) if processes == 1 else _launched(argv, processes, metadata)
+
+
+def _launched(argv: list[str], processes: int, metadata: dict[str, Any]) -> str:
+    """What starts all processes; the command line of one of them is known."""
+    launcher, environment = metadata.get("launcher"), section(metadata, "environment")
+    script = [word for word in argv[2 if argv[1:2] == ["-u"] else 1 :] if not word.startswith("--local_rank=")]
+    here = int(environment.get("LOCAL_WORLD_SIZE", processes))
+    nodes, note = processes // here, ""
+    if launcher == "accelerate":
+        words = [
+            "accelerate",
+            "launch",
+            "--num_processes",
+            processes,
+            *(["--num_machines", nodes] if nodes > 1 else []),
+        ]
+        note = "with the --config_file it had"
+    elif launcher == "torchrun":
+        words = ["torchrun", "--nproc_per_node", here, *(["--nnodes", nodes] if nodes > 1 else [])]
+    elif launcher == "deepspeed":
+        words = ["deepspeed", "--num_gpus", here, *(["--num_nodes", nodes] if nodes > 1 else [])]
+    elif launcher in ("mpi", "slurm"):
+        words = ["mpirun", "-n", processes] if launcher == "mpi" else ["srun", "--ntasks", processes]
+        script = argv
+    else:
+        words, script, note = [], argv, f"in each of {processes} processes"
+    note = f"{note}, on each of {nodes} machines" if nodes > 1 else note
+    return shlex.join(map(str, [*words, *script])) + (f"  # {note.removeprefix(', ')}" if note else "")
 
 
 def resume_command(command: str, checkpoint: Path) -> str:
@@ -157,13 +178,20 @@ def resume_command(command: str, checkpoint: Path) -> str:
             Folder to go on from.
 
     Returns:
-        `str`: the command with `--resume_from_checkpoint` for TRL's own scripts; for others what to put into them.
+        `str`: the command with `--resume_from_checkpoint` for TRL's own scripts, and for others that were started with
+        it; for the rest what to put into them.
     """
-    is_trl = command.startswith("trl ") or "/bin/trl " in command or "trl/scripts/" in command
-    if is_trl and "--resume_from_checkpoint" not in command:
-        return f'{command} --resume_from_checkpoint "{checkpoint}"'
-    call = f'trainer.train(resume_from_checkpoint="{checkpoint}")'
-    return f"{command}  # with {call}" if command else call
+    argv, folder = shlex.split(command, comments=True), str(checkpoint)
+    note = command.removeprefix(shlex.join(argv)).removeprefix("  # ")
+    names = [word.partition("=")[0].replace("-", "_") for word in argv]
+    values = {i + 1 for i, name in enumerate(names) if name == RESUME and "=" not in argv[i]}
+    kept = [word for i, word in enumerate(argv) if names[i] != RESUME and i not in values]
+    is_trl = argv[:1] == ["trl"] or any(word.endswith("/bin/trl") or "trl/scripts/" in word for word in argv)
+    if is_trl or kept != argv:
+        resumed = shlex.join([*kept, "--resume_from_checkpoint", folder])
+        return f"{resumed}  # {note}" if note else resumed
+    call = f'trainer.train(resume_from_checkpoint="{folder}")'
+    return f"{command}{',' if note else '  #'} with {call}" if command else call
 
 
 def final_metrics(records: list[Record]) -> dict[str, Any]:
@@ -173,130 +201,3 @@ def final_metrics(records: list[Record]) -> dict[str, Any]:
         last = [record.metrics for record in records if record.phase == phase][-1:]
         metrics |= {name: value for found in last for name, value in found.items()}
     return json_numbers(metrics)
-
-
-def infer(run_dir: Path, seconds: float = CHECK_SECONDS) -> dict[str, Any]:
-    """
-    How a run ended. Where nothing could be written when it did, the heartbeat and the last records tell.
-
-    Args:
-        run_dir (`Path`):
-            Run directory.
-        seconds (`float`, *optional*, defaults to `20.0`):
-            Time for looking into checkpoints, the newest first.
-
-    Returns:
-        `dict[str, Any]`: as in `postmortem.json`. A run that still goes on is `"unfinished"`.
-
-    Raises:
-        [`DiagnosticsError`]: if no run has left anything in the folder.
-    """
-    check_is_run_dir(run_dir)
-    written, beat = read_json(run_dir / POSTMORTEM), read_json(run_dir / HEARTBEAT)
-    if written is not None:
-        written = _looked_into(written, run_dir, seconds)
-    if written is not None and (written["exit_reason"] != "hang" or beat is None):
-        return written
-    records = _last_records(run_dir / METRICS)
-    reason, what = _without_end(beat, records) if beat else _without_heartbeat(records)
-    if written is not None:  # a hang
-        return written if reason == "unfinished" else {**written, "what": f"{written['what']} {what}"}
-    trace = _text(run_dir / CRASH_LOG)
-    if reason == "killed" and trace:
-        reason, what = "segfault", f"Crashed in native code: {trace.splitlines()[0]}"
-    metadata = last_metadata(run_dir)
-    return postmortem(
-        reason,
-        what,
-        last_step=max([record.step for record in records[-1:]] + [beat["step"] if beat else 0]),
-        at=max([record.time for record in records[-1:]] + [beat["time"] if beat else 0.0]),
-        records=records,
-        findings=_findings(run_dir / FINDINGS),
-        found=checkpoints(output_dir_of(run_dir, metadata), seconds),
-        command=command_line(metadata),
-        traceback=trace,
-        hangs=beat["hangs"] if beat else (),
-    )
-
-
-def _looked_into(written: dict[str, Any], run_dir: Path, seconds: float) -> dict[str, Any]:
-    """Killed soon after its end, or while it hung, a run has had no time to look into its checkpoints."""
-    if written["last_checkpoint"] is None or written["last_verified_finite_checkpoint"] is not None:
-        return written
-    metadata, root = last_metadata(run_dir), written["root_finding"]
-    found = checkpoints(output_dir_of(run_dir, metadata), seconds)
-    about = _about_checkpoints(found, root and Finding.from_json(root), command_line(metadata))
-    return written | about if found else written
-
-
-def _without_end(beat: dict[str, Any], records: list[Record]) -> tuple[str, str]:
-    """Reason and words for a run that left a heartbeat and no end."""
-    silent = time.time() - beat["time"]
-    ago = f"the last heartbeat was {_duration(silent)} ago"
-    if beat["left"]:
-        return "exception", CAUGHT
-    if beat["host"] != socket.gethostname():
-        return "unfinished", f"The run is or was on {beat['host']}, which cannot be asked from here; {ago}."
-    if beat["boot_id"] != boot_id():
-        return "killed", RESTARTED
-    if is_alive(beat):
-        going = f"is still there ({DOING[beat['doing']]}, last step {beat['step']})"
-        if silent < LONG_AGO:
-            return "unfinished", f"The run goes on: process {beat['pid']} {going}."
-        held = "it was stopped, or something holds Python's interpreter lock"
-        return (
-            "unfinished",
-            f"Process {beat['pid']} {going}, but {ago}: {held}. See `py-spy dump --pid {beat['pid']}`.",
-        )
-    return "killed", f"{VANISHED} {_memory(beat)}".strip()
-
-
-def _memory(beat: dict[str, Any]) -> str:
-    if beat["available_bytes"] >= LOW_MEMORY * beat["total_bytes"]:
-        return ""
-    sizes = {"available": beat["available_bytes"], "total": beat["total_bytes"], "rss": beat["rss_bytes"]}
-    return OOM_LIKELY.format(**{name: f"{size / 2**30:.1f} GiB" for name, size in sizes.items()})
-
-
-def _without_heartbeat(records: list[Record]) -> tuple[str, str]:
-    if records and records[-1].phase == "summary":
-        return "completed", "Training reached its end: the last record is the Trainer's summary."
-    return "unfinished", "There is no heartbeat, so whether the run goes on or how it ended is not known."
-
-
-def _duration(seconds: float) -> str:
-    for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}s"
-    return f"{max(seconds, 0):.0f} seconds"
-
-
-def _last_records(file: Path) -> list[Record]:
-    if not file.exists():
-        return []
-    with file.open("rb") as lines:
-        lines.seek(max(0, os.path.getsize(file) - TAIL))
-        found = [_record(line) for line in lines.read().splitlines()]
-    return [record for record in found if record is not None]
-
-
-def _record(line: bytes) -> Record | None:
-    """`None` for a line that was cut: the first of the tail, or the last when the process was killed."""
-    try:
-        return Record.from_json(json.loads(line))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-
-
-def _findings(file: Path) -> list[Finding]:
-    found = []
-    for line in _text(file).splitlines():
-        try:
-            found.append(Finding.from_json(json.loads(line)))
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            continue  # cut when the process was killed
-    return found
-
-
-def _text(file: Path) -> str:
-    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""

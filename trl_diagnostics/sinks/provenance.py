@@ -67,7 +67,7 @@ GIT_SECONDS = 3  # for each command; a repository on a slow disk is not worth mo
 DIFF_BYTES = 200_000
 
 
-def collect(
+def collect_provenance(
     args: Any,
     model: Any = None,
     processing_class: Any = None,

@@ -33,8 +33,10 @@ from ..engine.rulebook import BUILTIN
 from ..metrics.catalogue import names
 from ..metrics.lookup import entries_of_derived
 from ..metrics.names import MetricMap
-from . import story
-from .curves import Curve, collect
+from ..words import number
+from . import report_text
+from .curves import Curve, collect_curves
+from .run_dir import write_file
 from .thresholds import thresholds
 
 
@@ -47,13 +49,6 @@ MOST_KEYS = 8
 SECONDS = ("s", "1/s")  # units of a timing
 NO_MATPLOTLIB = 'There are no plots, since matplotlib is not installed: `pip install "trl-diagnostics[report]"`.'
 NOT_WANTED = "Written in haste, without pictures and timing: `trl-diagnostics diagnose` writes a whole report."
-# What people look at first, whatever the trainer; the first ones that a run logs are drawn.
-KEY_METRICS = (
-    *("loss", "eval_loss", "reward", "reward_margin", "margin", "win_rate", "accuracy", "eval_reward"),
-    *("rewards_chosen", "kl", "kl_sequence", "entropy", "completion_length", "reward_std", "frac_reward_zero_std"),
-    *("token_accuracy", "clip_fraction", "importance_sampling_ratio", "policy_loss", "value_loss", "grad_norm"),
-    *("learning_rate",),
-)
 
 
 @dataclass(frozen=True)
@@ -85,8 +80,8 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     Returns:
         `list[Path]`: the files, the Markdown first, then the HTML.
     """
-    heads = story.problems(diagnosis.findings)
-    shown = story.everything(heads)
+    heads = report_text.problems(diagnosis.findings)
+    shown = report_text.everything(heads)
     curves = _curves(diagnosis, shown) if plots else {}
     drawn, note = _plots(diagnosis, shown, curves) if plots else ({}, NOT_WANTED)
     told = _told(diagnosis, heads, curves) | {"plots": drawn, "plots_note": note}
@@ -94,65 +89,64 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     files = {folder / name: page.get_template(f"{name}.jinja").render(told).encode() for name, page in pages.items()}
     files |= {folder / "plots" / plot.name: plot.data for plot in drawn.values()}
     for path, data in files.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(data)
-        part.replace(path)
+        write_file(path, data, sync=False)
     return list(files)
 
 
-def _told(diagnosis: "Diagnosis", heads: list[story.Problem], curves: dict[str, Curve]) -> dict[str, Any]:
+def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict[str, Curve]) -> dict[str, Any]:
     """Everything that the pages say."""
     run = diagnosis.run
-    answer, reasons = story.last_checkpoint(diagnosis)
+    answer, reasons = report_text.last_checkpoint(diagnosis)
     return {
         "diagnosis": diagnosis,
         "run": run,
         "postmortem": diagnosis.postmortem or {},
         "heads": heads,
-        "status": story.status(diagnosis, heads),
-        "verdict": story.verdict(diagnosis, heads),
+        "status": report_text.status(diagnosis, heads),
+        "verdict": report_text.verdict(diagnosis, heads),
         "worst": max((p.finding.level for p in heads), default=None),
-        "normal": story.normal(diagnosis.findings),
+        "normal": report_text.normal(diagnosis.findings),
         "checkpoint_answer": answer,
         "checkpoint_reasons": reasons,
         "advice": diagnosis.advice,
-        "ended": story.ended(diagnosis),
-        "coverage": story.covered(diagnosis.coverage),
-        "settings": lambda finding: story.settings(finding, run.config),
+        "ended": report_text.ended(diagnosis),
+        "coverage": report_text.covered(diagnosis.coverage),
+        "settings": lambda finding: report_text.settings(finding, run.config),
         "conditions": {rule.name: rule.condition.text for rule in diagnosis.rules},
         "accuracy": _accuracy(diagnosis.rules),
-        "number": story.number,
+        "number": number,
         "ranks": {m: c for m, c in curves.items() if c.phase == "rank"},
         "timing": {m: c for m, c in curves.items() if c.phase != "rank" and _is_timing(m)},
         "unit": _unit,
-        "provenance": story.flat({k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")}),
-        "arguments": story.flat(run.metadata.get("arguments") or run.config),
+        "provenance": report_text.flat(
+            {k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")}
+        ),
+        "arguments": report_text.flat(run.metadata.get("arguments") or run.config),
     }
 
 
 def _accuracy(rules: tuple[Rule, ...]) -> Callable[[Finding], str]:
     """The user's own rules were not measured, whatever their names."""
     own = {rule.name for rule in rules if not (rule.document and BUILTIN in rule.document.path.parents)}
-    return lambda finding: "" if finding.rule in own else story.accuracy(finding.rule)
+    return lambda finding: "" if finding.rule in own else report_text.accuracy(finding.rule)
 
 
 # Pictures
 
 
-def _curves(diagnosis: "Diagnosis", shown: list[story.Problem]) -> dict[str, Curve]:
+def _curves(diagnosis: "Diagnosis", shown: list[report_text.Problem]) -> dict[str, Curve]:
     run = diagnosis.run
-    metrics = {problem.finding.metric for problem in shown} | set(KEY_METRICS)
+    metrics = {problem.finding.metric for problem in shown} | set(report_text.KEY_METRICS)
     used = {problem.finding.rule for problem in shown}
     rules = [rule for rule in diagnosis.rules if rule.name in used]
     engine = Engine(rules, run.trainer, run.config, MetricMap(run.trainer, run.trl_version))
-    return collect(
+    return collect_curves(
         run.records(), engine, lambda metric, phase: metric in metrics or phase == "rank" or _is_timing(metric)
     )
 
 
 def _plots(
-    diagnosis: "Diagnosis", shown: list[story.Problem], curves: dict[str, Curve]
+    diagnosis: "Diagnosis", shown: list[report_text.Problem], curves: dict[str, Curve]
 ) -> tuple[dict[str, Plot], str]:
     """Pictures by the rule and metric that they are for, and what to say of those that are not there."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -160,7 +154,7 @@ def _plots(
     from .plots import finding_figure, key_figure, png
 
     drawn = {}
-    keys = {m: curves[m] for m in KEY_METRICS if m in curves and curves[m].count > 1}
+    keys = {m: curves[m] for m in report_text.KEY_METRICS if m in curves and curves[m].count > 1}
     if keys:
         onset = shown[0].episodes[0].first_step if shown else None
         chosen = dict(list(keys.items())[:MOST_KEYS])

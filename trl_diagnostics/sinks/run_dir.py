@@ -28,15 +28,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.finding import DiagnosticsError, Finding, Record
+from ..sources.run_files import HEARTBEAT, METRICS, POSTMORTEM, is_run_dir
 
 
 SCHEMA_VERSION = 1
 
-METRICS, FINDINGS, COVERAGE = "metrics.jsonl", "findings.jsonl", "coverage.json"
+FINDINGS, COVERAGE = "findings.jsonl", "coverage.json"
 START, FINAL = "run_metadata_start", "run_metadata_final"  # `<name>.json`, and `<name>_<n>.json` after the n-th resume
 RESUME = "resume"  # `resume_<n>.json`: what differed at the n-th resume
 MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of records that are not here
-POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG = "postmortem.json", "heartbeat.json", "crash.log", "hang.log"
+CRASH_LOG, HANG_LOG = "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
 
 LINES = (METRICS, FINDINGS)  # a resumed run goes on in these
@@ -185,11 +186,16 @@ def write_json(file: Path, data: dict[str, Any], sync: bool = True) -> None:
         sync (`bool`, *optional*, defaults to `True`):
             Whether it shall survive a power loss right after this call.
     """
+    write_file(file, (json.dumps(data, indent=1, allow_nan=False) + "\n").encode(), sync)
+
+
+def write_file(file: Path, data: bytes, sync: bool = True) -> None:
+    """Replace a file at once, as [`write_json`] does."""
     file.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own for each write: a signal handler or another thread may write the same file meanwhile.
     part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}.part")
-    with part.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(data, indent=1, allow_nan=False) + "\n")
+    with part.open("wb") as stream:
+        stream.write(data)
         if sync:
             stream.flush()
             os.fsync(stream.fileno())
@@ -229,7 +235,7 @@ def check_is_run_dir(path: Path) -> None:
     Raises:
         [`DiagnosticsError`]: if no run has left anything in the folder.
     """
-    if not any((path / name).exists() for name in (METRICS, HEARTBEAT, POSTMORTEM, f"{START}.json")):
+    if not is_run_dir(path):
         raise DiagnosticsError(f"{path}: no run directory; expected a folder with {METRICS} or {HEARTBEAT}")
 
 

@@ -171,6 +171,7 @@ def identity(process: psutil.Process) -> dict[str, Any]:
         "pid": process.pid,
         "process_started": process.create_time(),
         "boot_id": boot_id(),
+        "pid_namespace": pid_namespace(),
     }
 
 
@@ -180,8 +181,14 @@ def boot_id() -> str | None:
     return file.read_text().strip() if file.exists() else None
 
 
+def pid_namespace() -> str | None:
+    """In which container a process number means what it means; `None` where there is none (they are Linux's)."""
+    file = "/proc/self/ns/pid"
+    return os.readlink(file) if os.path.lexists(file) else None
+
+
 def is_alive(beat: dict[str, Any]) -> bool:
-    """Whether the process that wrote a heartbeat on this machine is still there."""
+    """Whether the process that wrote a heartbeat on this machine and in this container is still there."""
     try:
         process = psutil.Process(beat["pid"])
         # the start of a process is given to 10 ms, and moves with the clock of the machine

@@ -15,6 +15,8 @@
 """Checkpoints and what their run logged go in; which of them to go on from and which to ship comes out, with the reason."""
 
 import math
+from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +25,9 @@ from typing import Any
 
 from ..engine.finding import Finding, Record, Severity
 from ..engine.history import median
+from ..engine.needs import look_back
+from ..engine.rule import Rule
+from ..metrics.names import MetricMap
 from .checkpoints import Checkpoint
 
 
@@ -30,6 +35,8 @@ WINDOW = 20  # logs before a checkpoint that say how training was going
 FEWEST = 8  # logs below which they say nothing
 FAR = 5.0  # times the noise of a log: more is another level
 UNSETTLED = 3.0  # times the usual noise
+PROBE = "nonfinite_parameters"
+PROBED = "the probe of that step found no weights that are NaN or infinite"
 STEP_OF_NOISE = 0.954  # median distance of neighbours in Gaussian noise of standard deviation 1
 
 # What tells how good a model is, best first, and whether more is better. The loss of a run with rewards says little.
@@ -90,67 +97,125 @@ class _Level:
         return ""
 
 
+class _Seen:
+    """What the records of a run have said so far about its checkpoints."""
+
+    def __init__(self, measures: list[tuple[str, bool]]):
+        self.measures, self.levels = measures, [_Level(*training) for training in TRAININGS]
+        self.evaluated: dict[str, tuple[int, float]] = {}
+        self.logged = {phase: array("q") for phase in ("train", "eval")}  # steps
+        self.probed = 0  # last step at which a probe found all weights finite
+
+    def see(self, record: Record) -> None:
+        if record.phase in self.logged:
+            self.logged[record.phase].append(record.step)
+        if record.metrics.get(PROBE) == 0:
+            self.probed = record.step
+        if record.phase == "train":
+            for level in self.levels:
+                if level.metric in record.metrics:
+                    level.see(record.metrics[level.metric])
+        for metric, _ in self.measures:
+            value = record.metrics.get(metric)
+            if value is not None and math.isfinite(value):
+                self.evaluated[metric] = (record.step, value)
+
+    def level(self) -> _Level | None:
+        """What tells how training is going, if there were enough logs."""
+        return next((level for level in self.levels if len(level.points) >= FEWEST), None)
+
+    def trusted(self, finding: Finding, rules: dict[str, Rule]) -> int:
+        """The step up to which the weights are from before a finding: of the first log to which it may be due."""
+        steps = self.logged["eval" if finding.metric.startswith("eval_") else "train"]
+        if not steps or steps[0] > finding.first_step:  # what was logged before is not known
+            return finding.first_step - 1
+        rule, before = rules.get(finding.rule), bisect_left(steps, finding.first_step)
+        points = look_back(rule.condition.test, rule.window) if rule else 1
+        return steps[before - points] if before >= points else 0
+
+
 def judge_checkpoints(
     found: Iterable[Checkpoint],
     records: Iterable[Record] = (),
     findings: Iterable[Finding] = (),
     config: dict[str, Any] | None = None,
+    rules: Iterable[Rule] = (),
+    metric_map: MetricMap | None = None,
 ) -> list[Checkpoint]:
     """
     Add to checkpoints what their run says about them.
 
     A checkpoint is suspect if a high or critical finding of a stable rule was going on when it was saved, or if the
-    reward (without one, the loss) of the last logs was far from its best before, or scattered far more than usual.
+    reward (without one, the loss) of the last logs was far from its best before, or scattered far more than usual. It is
+    too close to such a finding if that may be due to logs from before the checkpoint.
 
     Args:
         found (`Iterable[Checkpoint]`):
             As given by [`checkpoints`].
         records (`Iterable[Record]`, *optional*):
-            What the run logged, in order; read once, a few numbers are kept.
+            What the run logged, in order; read once, a few numbers and the steps are kept.
         findings (`Iterable[Finding]`, *optional*):
             Findings that started and resolved.
         config (`dict`, *optional*):
             Training arguments, of which `metric_for_best_model` and `greater_is_better` count.
+        rules (`Iterable[Rule]`, *optional*):
+            Rules of the findings, which say how many logs they look back; it is one for a finding without its rule.
+        metric_map ([`MetricMap`], *optional*):
+            Names of the trainer's metrics, under one of which `metric_for_best_model` may be.
 
     Returns:
         `list[Checkpoint]`: the same, by step.
     """
     found = sorted(found, key=lambda checkpoint: checkpoint.step)
-    measures, levels = _evaluations(config or {}), [_Level(*training) for training in TRAININGS]
-    evaluated: dict[str, tuple[int, float]] = {}
-    episodes, rest = _episodes(findings), iter(records)
-    record = next(rest, None) if found else None
+    seen = _Seen(_evaluations(config or {}, metric_map))
+    episodes, rest = _episodes(findings), iter(records if found else ())
+    record = next(rest, None)
     judged, noises = [], []
     for i, checkpoint in enumerate(found):
         while record is not None and record.step <= checkpoint.step:
-            _see(record, levels, measures, evaluated)
+            seen.see(record)
             record = next(rest, None)
-        level = next((level for level in levels if len(level.points) >= FEWEST), None)
+        level = seen.level()
         noises.append(level.noise() if level else 0.0)
-        score = _evaluation(measures, evaluated, found[i - 1].step if i else 0) or _training(level, checkpoint.step)
-        doubts = [f"{rule} since step {first}" for rule, first, end in episodes if first <= checkpoint.step < end]
+        last = found[i - 1].step if i else 0
+        score = _evaluation(seen.measures, seen.evaluated, last) or _training(level, checkpoint.step)
+        doubts = [_said(one) for one, end in episodes if one.first_step <= checkpoint.step < end]
         doubts += [level.fall()] if level and level.fall() else []
-        judged.append(replace(checkpoint, suspect=tuple(doubts), **score))
-    return _with_unsettled(judged, noises)
+        judged.append(replace(checkpoint, suspect=tuple(doubts), **score, **_probed(checkpoint, seen)))
+    last_episode = max((finding.first_step for finding, _ in episodes), default=0)
+    while record is not None and record.step <= last_episode:
+        seen.see(record)
+        record = next(rest, None)
+    by_name = {rule.name: rule for rule in rules}
+    until = [(one, seen.trusted(one, by_name)) for one, _ in episodes]
+    return [_with_too_close(checkpoint, until) for checkpoint in _with_unsettled(judged, noises)]
 
 
-def _see(record: Record, levels: list[_Level], measures: list[tuple[str, bool]], evaluated: dict) -> None:
-    if record.phase == "train":
-        for level in levels:
-            if level.metric in record.metrics:
-                level.see(record.metrics[level.metric])
-    for metric, _ in measures:
-        value = record.metrics.get(metric)
-        if value is not None and math.isfinite(value):
-            evaluated[metric] = (record.step, value)
+def _said(finding: Finding) -> str:
+    return f"{finding.rule} since step {finding.first_step}"
 
 
-def _evaluations(config: dict[str, Any]) -> list[tuple[str, bool]]:
+def _probed(checkpoint: Checkpoint, seen: _Seen) -> dict[str, Any]:
+    if seen.probed != checkpoint.step:
+        return {}
+    return {
+        "probed": True,
+        "note": checkpoint.note if checkpoint.finite is not None else f"{checkpoint.note}; {PROBED}",
+    }
+
+
+def _with_too_close(checkpoint: Checkpoint, until: list[tuple[Finding, int]]) -> Checkpoint:
+    near = [_said(finding) for finding, last in until if last < checkpoint.step < finding.first_step]
+    return replace(checkpoint, too_close=tuple(near))
+
+
+def _evaluations(config: dict[str, Any], metric_map: MetricMap | None) -> list[tuple[str, bool]]:
     """The metrics of evaluation that tell how good a model is; the user's own choice first."""
     own = config.get("metric_for_best_model")
     if not own:
         return list(EVALUATIONS)
     metric = own if own.startswith("eval_") else f"eval_{own}"
+    metric = (metric_map or MetricMap("unknown")).canonical(metric)
     return [(metric, bool(config.get("greater_is_better"))), *EVALUATIONS]
 
 
@@ -170,16 +235,16 @@ def _training(level: _Level | None, step: int) -> dict[str, Any]:
     return {**score, "more_is_better": level.sign > 0}
 
 
-def _episodes(findings: Iterable[Finding]) -> list[tuple[str, int, float]]:
-    """Rule, first step and last step of what makes weights suspect. What changed at a resume is not about the weights."""
-    grave: dict[tuple[str, str, int], float] = {}
+def _episodes(findings: Iterable[Finding]) -> list[tuple[Finding, float]]:
+    """What makes weights suspect, with its last step. What changed at a resume is not about the weights."""
+    grave: dict[tuple[str, str, int], tuple[Finding, float]] = {}
     for finding in findings:
         key = (finding.rule, finding.metric, finding.first_step)
         if finding.state == "resolved" and key in grave:
-            grave[key] = finding.step
+            grave[key] = (finding, finding.step)
         elif finding.level >= Severity.HIGH and finding.status == "stable" and not finding.metric.startswith("resume"):
-            grave[key] = math.inf
-    return [(rule, first, end) for (rule, _, first), end in grave.items()]
+            grave[key] = (finding, math.inf)
+    return list(grave.values())
 
 
 def _with_unsettled(judged: list[Checkpoint], noises: list[float]) -> list[Checkpoint]:
@@ -201,8 +266,9 @@ def advise(judged: Iterable[Checkpoint]) -> Advice:
             As given by [`judge_checkpoints`].
 
     Returns:
-        [`Advice`]: to go on, the newest that is complete, not known to be NaN and not suspect; to ship, the best of
-        those by evaluation, without one by the last training logs. Among equals the newest.
+        [`Advice`]: to go on, the newest that is complete, not known to be NaN, not suspect and not too close to what
+        went wrong; to ship, the best of those that are sound by evaluation, without one by the last training logs. Among
+        equals the newest.
     """
     judged = sorted(judged, key=lambda checkpoint: checkpoint.step)
     if not judged:
@@ -211,21 +277,22 @@ def advise(judged: Iterable[Checkpoint]) -> Advice:
     if not sound:
         why = f"None is fit: {'; '.join(f'step {c.step}: {_against(c)}' for c in judged[-3:])}."
         return Advice(None, why, None, why)
-    whole = [checkpoint for checkpoint in sound if checkpoint.resumable]
+    whole = [checkpoint for checkpoint in sound if checkpoint.resumable and not checkpoint.too_close]
     ship, why_ship = _best(sound)
     return Advice(whole[-1] if whole else None, _why_go_on(judged, sound, whole), ship, why_ship)
 
 
 def _against(checkpoint: Checkpoint) -> str:
-    if checkpoint.finite is False or "weights" not in checkpoint.parts:
+    if checkpoint.finite is False or "weights" in checkpoint.missing:
         return checkpoint.note or "no weights"
     missing = [part for part in checkpoint.missing if part != "random states"]
-    return ", ".join(checkpoint.suspect) or f"{' and '.join(missing)} missing"
+    doubts = [*checkpoint.suspect, *(f"too close to {one}" for one in checkpoint.too_close)]
+    return ", ".join(doubts) or f"{' and '.join(missing)} missing"
 
 
 def _why_go_on(judged: list[Checkpoint], sound: list[Checkpoint], whole: list[Checkpoint]) -> str:
     if not whole:
-        return f"None is complete: step {sound[-1].step}: {_against(sound[-1])}."
+        return f"None is fit to go on from: step {sound[-1].step}: {_against(sound[-1])}."
     later = [checkpoint for checkpoint in judged if checkpoint.step > whole[-1].step]
     known = "finite" if whole[-1].finite else f"of weights that nobody has checked ({whole[-1].note})"
     if not later:

@@ -22,10 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .rows import section
 from .weights import check_weights
 
 
-NAME = re.compile(r"checkpoint-(\d+)")
+CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
+STATE = "trainer_state.json"
+HEAD = 2**16  # bytes of a state before its log, which may have many megabytes
+NO_TIME = "not looked at, there was no time for it"
 SECONDS = 60.0  # for the weights of all checkpoints together, newest first
 
 # Part of a checkpoint -> files of which one must be there: plain, FSDP, XLA, SageMaker, DeepSpeed.
@@ -40,7 +44,7 @@ PARTS = {
     ),
     "scheduler": ("scheduler.pt", "global_step*"),  # DeepSpeed keeps its own with the model
     "random states": ("rng_state.pth", "rng_state_*.pth"),
-    "trainer state": ("trainer_state.json",),
+    "trainer state": (STATE,),
 }
 TO_GO_ON = ("weights", "optimizer", "scheduler", "trainer state")
 
@@ -61,9 +65,15 @@ class Checkpoint:
             Which tensor is not finite, or why it is not known.
         parts (`tuple[str, ...]`), missing (`tuple[str, ...]`):
             What is there, and what is not or cannot be read: weights, optimizer, scheduler, random states, trainer
-            state.
+            state. Both are empty where nothing but the name was looked at.
         suspect (`tuple[str, ...]`, *optional*):
             Reasons to distrust it, from the run's findings and metrics; filled in by [`judge_checkpoints`].
+        too_close (`tuple[str, ...]`, *optional*):
+            What went wrong so soon after it that nothing shows the weights to be from before that; filled in by
+            [`judge_checkpoints`].
+        probed (`bool`, *optional*):
+            Whether the run itself looked at some of its weights when it was saved, and these were finite; filled in by
+            [`judge_checkpoints`].
         score (`float`, *optional*), scored_by (`str`, *optional*), scored_at (`int`, *optional*):
             How good it is by which metric, logged at which step; filled in by [`judge_checkpoints`].
         noise (`float`, *optional*):
@@ -79,6 +89,8 @@ class Checkpoint:
     parts: tuple[str, ...]
     missing: tuple[str, ...]
     suspect: tuple[str, ...] = ()
+    too_close: tuple[str, ...] = ()
+    probed: bool = False
     score: float | None = None
     scored_by: str = ""
     scored_at: int = 0
@@ -87,13 +99,13 @@ class Checkpoint:
 
     @property
     def usable(self) -> bool:
-        """Whether the weights are there and none is known to be NaN or infinite."""
-        return self.finite is not False and "weights" in self.parts
+        """Whether no weights are missing, and none is known to be NaN or infinite."""
+        return self.finite is not False and "weights" not in self.missing
 
     @property
     def resumable(self) -> bool:
         """Whether training can go on from it as if it had not been interrupted."""
-        return self.usable and all(part in self.parts for part in TO_GO_ON)
+        return self.usable and not any(part in self.missing for part in TO_GO_ON)
 
 
 def output_dir_of(run_dir: Path, metadata: dict[str, Any]) -> Path:
@@ -108,17 +120,18 @@ def output_dir_of(run_dir: Path, metadata: dict[str, Any]) -> Path:
 
     Returns:
         `Path`: the folder above if that has checkpoints, for a run may have been moved; otherwise the `output_dir` of
-        the run, if that is still there.
+        the run as seen from where it was started, if that is still there.
     """
-    named = metadata.get("arguments", {}).get("output_dir")
-    if named and not any(_folders(run_dir.parent)) and Path(named).is_dir():
-        return Path(named)
+    output_dir = section(metadata, "arguments").get("output_dir") or ""
+    named = Path(section(metadata, "command").get("folder") or "", output_dir)
+    if output_dir and named.is_absolute() and named.is_dir() and not _folders(run_dir.parent):
+        return named
     return run_dir.parent
 
 
 def _folders(output_dir: Path) -> list[tuple[int, Path]]:
-    folders = [output_dir] if NAME.fullmatch(output_dir.name) else output_dir.glob("checkpoint-*")
-    found = [(NAME.fullmatch(folder.name), folder) for folder in folders if folder.is_dir()]
+    folders = [output_dir] if CHECKPOINT.fullmatch(output_dir.name) else output_dir.glob("checkpoint-*")
+    found = [(CHECKPOINT.fullmatch(folder.name), folder) for folder in folders if folder.is_dir()]
     return sorted((int(match[1]), folder) for match, folder in found if match)
 
 
@@ -130,12 +143,14 @@ def checkpoints(output_dir: Path, seconds: float = SECONDS) -> list[Checkpoint]:
         output_dir (`Path`):
             Output folder of a training, or one of its checkpoints.
         seconds (`float`, *optional*, defaults to `60.0`):
-            Time for reading weights, the newest checkpoint first. What was not looked at has `finite=None`; 0 looks at
-            none.
+            Time for reading weights, the newest checkpoint first. What was not looked at has `finite=None`; with 0
+            nothing but the names of the folders is read.
 
     Returns:
         `list[Checkpoint]`: by step.
     """
+    if not seconds:
+        return [Checkpoint(step, folder, None, NO_TIME, (), ()) for step, folder in _folders(output_dir)]
     deadline = time.monotonic() + seconds
     found = [_checkpoint(step, folder, deadline) for step, folder in reversed(_folders(output_dir))]
     return found[::-1]
@@ -173,13 +188,24 @@ def missing_parts(folder: Path, world_size: int = 1) -> tuple[str, ...]:
 def _is_complete(path: Path) -> bool:
     """A save that was interrupted leaves a file without its end; what `torch.save` writes is a ZIP archive."""
     if path.suffix == ".json":
-        return trainer_step(path.parent) is not None
+        return _is_whole(path)
     return path.suffix not in (".pt", ".pth", ".bin") or path.is_dir() or zipfile.is_zipfile(path)
 
 
-def trainer_step(folder: Path) -> int | None:
-    """The optimizer step in `trainer_state.json`; `None` without one that can be read."""
+def _is_whole(state: Path) -> bool:
+    """The Trainer writes the last brace into a line of its own, and its log can take seconds to parse."""
     try:
-        return int(json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))["global_step"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
+        with state.open("rb") as file:
+            file.seek(max(0, state.stat().st_size - 4))
+            if file.read().rstrip().endswith(b"\n}"):
+                return global_step(state) is not None
+        return "global_step" in json.loads(state.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
+
+
+def global_step(state: Path) -> int | None:
+    """The optimizer step in the first lines of a `trainer_state.json`; `None` without one."""
+    with state.open("rb") as file:
+        match = re.search(rb'"global_step":\s*(\d{1,18})', file.read(HEAD))
+    return int(match[1]) if match else None

@@ -125,7 +125,7 @@ class Continuity:
         metrics = {}
         for name, after in self.after.items():
             before = list(self.bands.get(name, ()))
-            if len(before) >= FEWEST and len(after) >= AFTER // 2 and (found := compare(before, after)):
+            if len(before) >= FEWEST and len(after) >= AFTER // 2 and (found := compare_logs(before, after)):
                 names = (f"resume_shift/{name}", f"resume_change/{name}", f"resume_chance/{name}")
                 metrics |= zip(names, found, strict=True)
         return metrics
@@ -155,7 +155,7 @@ class Continuity:
         self.after = {name: list(values) for name, values in state["after"].items()}
 
 
-def compare(before: list[float], after: list[float]) -> tuple[float, float, float] | None:
+def compare_logs(before: list[float], after: list[float]) -> tuple[float, float, float] | None:
     """
     How far some logs are from those before them.
 

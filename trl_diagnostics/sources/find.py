@@ -20,13 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..engine.finding import DiagnosticsError
+from .checkpoints import CHECKPOINT, STATE, global_step
+from .run_files import is_run_dir
 from .tensorboard import is_event_file
 from .trackio_db import SUFFIXES, runs_of
 from .wandb_run import is_wandb_run
 
 
-METRICS, METADATA, STATE = "metrics.jsonl", "run_metadata_start.json", "trainer_state.json"
-CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 HEAD = 2**16  # bytes in which a log shows that it is one
 PRINTED_HEAD = 2**20  # a printed log begins with warnings and with bars of downloads
 # Folders that say the same as the run they belong to, or nothing.
@@ -50,32 +50,14 @@ READ_AS = {
 }
 
 
-def is_run_dir(folder: Path) -> bool:
-    """Whether [`DiagnosticsCallback`] wrote this folder."""
-    if (folder / METADATA).is_file():
-        return True
-    metrics = folder / METRICS
-    if not metrics.is_file():
-        return False
-    with metrics.open("rb") as file:
-        return b'"phase"' in file.read(HEAD)
-
-
 def states(folder: Path) -> list[Path]:
     """The `trainer_state.json` files of an output folder or of a checkpoint, the one of the highest step first."""
     steps = {}
     for path in [folder / STATE, *folder.glob(f"checkpoint-*/{STATE}")]:
         match = CHECKPOINT.fullmatch(path.parent.name)
         if path.is_file():
-            steps[path] = int(match[1]) if match and path.parent != folder else _global_step(path)
+            steps[path] = int(match[1]) if match and path.parent != folder else global_step(path) or 0
     return sorted(steps, key=steps.__getitem__, reverse=True)
-
-
-def _global_step(state: Path) -> int:
-    """The step in the first lines of a state, so that not all of it is read."""
-    with state.open("rb") as file:
-        match = re.search(rb'"global_step":\s*(\d{1,18})', file.read(HEAD))
-    return int(match[1]) if match else 0
 
 
 def find_runs(path: str | Path) -> list[Path]:

@@ -27,13 +27,13 @@ from typing import Any
 from ..engine.finding import DiagnosticsError, Record
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
-from .find import METADATA, METRICS, find_runs, is_run_dir, states
-from .inference import Guess, infer, known_version, model_card, reference_free
-from .rows import Log, Row, loads
+from .find import find_runs, states
+from .rows import Log, Row, loads, section
+from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
-from .trainer_log import phase_of
+from .trainer_guess import Guess, infer, known_version, model_card, reference_free
 from .wandb_run import is_wandb_run, read_wandb
 
 
@@ -96,7 +96,7 @@ class Run:
         for step, time, metrics, phase in self.log.rows():
             if phase is None:  # otherwise it is a record as we write it, with canonical names
                 metrics = metric_map.record(metrics)
-                phase = phase_of(metrics, metric_map.logs_loss)
+                phase = metric_map.phase_of(metrics)
             yield Record(step, float(step) if time is None else time, phase, metrics)
 
 
@@ -134,7 +134,7 @@ def open_run(path: str | Path, trainer: str | None = None, trl_version: str | No
         sample = list(islice(log.rows(), SAMPLE))
     except OSError as error:
         raise DiagnosticsError(f"{path}: {error.strerror or error}") from None
-    if not sample and not log.metadata:
+    if not sample and log.kind != RUN_DIRECTORY:  # a run may have died before its first log
         reasons = "".join(f"; {note}" for note in log.notes)
         raise DiagnosticsError(f"{path}: no logs of a training in it (read as {log.kind}){reasons}")
     guess = given or _known(log) or (_card(path) if log.kind == "trainer_state.json" else None)
@@ -243,13 +243,13 @@ def _read_run_dir(folder: Path) -> Log:
     log = read_jsonl(folder / METRICS)
     starts = [folder / METADATA, *sorted(folder.glob("run_metadata_start_*.json"), key=_number)]
     found = [metadata for path in starts if path.is_file() and (metadata := _metadata(path, log.notes))]
-    config = _part(_part(found[-1], "diagnostics"), "config") if found else {}
+    config = section(section(found[-1], "diagnostics"), "config") if found else {}
     rows = log.rows if (folder / METRICS).is_file() else lambda: iter(())
     version = found[0].get("trl_version") if found else None
     if len(found) > 1:
         log.notes[f"resumed {len(found) - 1} times; the training arguments are those of the last start"] = None
     version = version if isinstance(version, str) else None
-    return Log("run directory", rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
+    return Log(RUN_DIRECTORY, rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
 
 
 def _number(path: Path) -> int:
@@ -263,12 +263,10 @@ def _metadata(path: Path, notes: dict[str, None]) -> dict[str, Any]:
     except DiagnosticsError as error:
         notes[str(error)] = None
         return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _part(data: dict[str, Any], key: str) -> dict[str, Any]:
-    part = data.get(key)
-    return part if isinstance(part, dict) else {}
+    data = data if isinstance(data, dict) else {}
+    foreign = [key for key in ("arguments", "diagnostics") if not isinstance(data.get(key, {}), dict)]
+    notes.update({f"{path.name}: '{key}' is no JSON object, it is left out": None for key in foreign})
+    return {key: value for key, value in data.items() if key not in foreign}
 
 
 def _read_file(path: Path) -> Log:

@@ -34,6 +34,12 @@ THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 LOSSES = ({"loss", "train/loss"}, {"eval_loss", "eval/loss"}, {"train_loss", "train/train_loss"})
 
 
+def section(data: dict[str, Any], key: str) -> dict[str, Any]:
+    """A dictionary within another; `{}` where it is missing or something else, as in a file of another release."""
+    part = data.get(key)
+    return part if isinstance(part, dict) else {}
+
+
 class Row(NamedTuple):
     """
     One logged event as it was found.

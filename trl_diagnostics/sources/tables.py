@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.finding import NON_FINITE, DiagnosticsError
+from ..words import count
 from .rows import Log, Row, loads, to_rows
 
 
@@ -52,10 +53,10 @@ def lines(path: Path) -> Iterator[str]:
 
 
 def tail(path: Path) -> Iterator[str]:
-    """The last whole lines of a long text file."""
+    """The last whole lines of a text file."""
     with path.open("rb") as file:
-        file.seek(-min(TAIL, os.path.getsize(path)), os.SEEK_END)
-        yield from file.read().decode("utf-8", "replace").splitlines()[1:]
+        start = file.seek(max(0, os.path.getsize(path) - TAIL))
+        yield from file.read().decode("utf-8", "replace").splitlines()[start > 0 :]
 
 
 def read_jsonl(path: Path) -> Log:
@@ -86,12 +87,8 @@ def objects(path: Path, notes: dict[str, None]) -> Iterator[dict[str, Any]]:
             bad, first = bad + 1, first or i
     if bad:
         torn = bad == 1 and first == i and not line.endswith("\n")
-        what = "the last line is cut off" if torn else f"{_count(bad, 'line')} left out, line {first} first: no JSON"
+        what = "the last line is cut off" if torn else f"{count(bad, 'line')} left out, line {first} first: no JSON"
         notes[f"{path.name}: {what}"] = None
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _object(line: str) -> dict[str, Any] | None:
@@ -126,7 +123,7 @@ def _records(found: Iterable[dict[str, Any]], path: Path, notes: dict[str, None]
             yield row
     if damaged:
         are = "is damaged, it is" if damaged == 1 else "are damaged, they are"
-        notes[f"{path.name}: {_count(damaged, 'record')} {are} left out"] = None
+        notes[f"{path.name}: {count(damaged, 'record')} {are} left out"] = None
 
 
 def _record(data: dict[str, Any]) -> Row | None:
@@ -169,7 +166,7 @@ def read_csv(path: Path) -> Log:
 
 def _with(header: str, path: Path) -> Iterator[str]:
     yield header
-    yield from (f"{line}\n" for line in tail(path))
+    yield from (f"{line}\n" for line in tail(path) if line != header.rstrip("\r\n"))
 
 
 def _cells(texts, separator: str, columns: list[str], path: Path, notes: dict[str, None]) -> Iterator[dict[str, str]]:

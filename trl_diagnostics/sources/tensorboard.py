@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .protobuf import fields, signed
 from .rows import Log, Row, loads
-from .wire import fields, signed
 
 
 # TensorBoard's own reader takes 50 microseconds for each number and needs protobuf and gRPC; this one takes 5.

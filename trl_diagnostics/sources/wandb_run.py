@@ -24,9 +24,9 @@ import yaml
 
 from ..engine.finding import DiagnosticsError
 from .console_log import read_console
+from .protobuf import fields
 from .rows import Log, loads, to_rows
 from .tables import lines, objects
-from .wire import fields
 
 
 # wandb writes the log format of LevelDB: blocks of 32 KiB with pieces of records, each with checksum, length and kind.

@@ -73,20 +73,6 @@ class _TimeIsUp(Exception):
     """The time allowed is used up."""
 
 
-def is_finite(path: Path) -> bool | None:
-    """
-    Whether all weights of a file or folder are finite, read in small pieces.
-
-    Args:
-        path (`Path`):
-            A `.safetensors` file, or a folder with such files: a model, its shards, adapters.
-
-    Returns:
-        `bool` or `None`: `None` where it cannot be known; [`check_weights`] says why.
-    """
-    return check_weights(path).finite
-
-
 def check_weights(path: Path, deadline: float = math.inf) -> Weights:
     """
     Whether all weights of a checkpoint are finite, and which tensor is not.

@@ -15,7 +15,6 @@
 """A `Diagnosis` goes in, what a report says about it comes out in words: verdict, problems, checkpoint, ending, tables."""
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -25,17 +24,21 @@ from typing import TYPE_CHECKING, Any
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
 from ..engine.rulebook import BUILTIN
-from .console import rank
+from ..words import count
+from . import console
+from .console import HEALTHY, TOO_SHORT, health
 
 
 if TYPE_CHECKING:
     from ..diagnosis import Diagnosis
 
 STATUS = {
-    Severity.CRITICAL: "Failed",
-    Severity.HIGH: "Unhealthy",
-    Severity.MEDIUM: "Needs attention",
-    Severity.LOW: "Healthy, with remarks",
+    "critical": "Failed",
+    "high": "Unhealthy",
+    "medium": "Needs attention",
+    "low": "Healthy, with remarks",
+    HEALTHY: "Healthy",
+    TOO_SHORT: "Not enough logs",
 }
 SAID = {
     Severity.CRITICAL: "The run is ruined",
@@ -56,6 +59,13 @@ ENDED = {
     "hang": "hung: no step came any more",
     "unfinished": "has not come to its end",
 }
+# What people look at first, whatever the trainer; the first ones that a run logs are drawn.
+KEY_METRICS = (
+    *("loss", "eval_loss", "reward", "reward_margin", "margin", "win_rate", "accuracy", "eval_reward"),
+    *("rewards_chosen", "kl", "kl_sequence", "entropy", "completion_length", "reward_std", "frac_reward_zero_std"),
+    *("token_accuracy", "clip_fraction", "importance_sampling_ratio", "policy_loss", "value_loss", "grad_norm"),
+    *("learning_rate",),
+)
 CALM = ("completed", "stopped_by_rule", "unfinished")
 COVERAGE = {
     ACTIVE: "Active",
@@ -103,11 +113,8 @@ def problems(findings: Iterable[Finding]) -> list[Problem]:
     """Causes before symptoms; what follows from a cause is inside it."""
     findings = list(findings)
     over = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
-    groups: dict[tuple[str, str], list[Finding]] = {}
-    for finding in rank(f for f in findings if f.level > Severity.INFO):
-        groups.setdefault((finding.rule, finding.metric), []).append(finding)
     found = []
-    for same in groups.values():
+    for same in console.problems(findings):
         episodes = tuple(sorted(same, key=lambda finding: finding.first_step))
         found.append(Problem(same[0], episodes, tuple(over.get((f.rule, f.metric, f.first_step)) for f in episodes)))
     return _nested(found)
@@ -143,23 +150,9 @@ def status(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
     every = everything(heads)
     count = Counter(p.finding.severity for p in every)
     said = ", ".join(f"{count[str(s)]} {s}" for s in reversed(Severity) if count[str(s)])
-    worst = max((p.finding.level for p in every), default=None)
-    state = STATUS[worst] if worst is not None else "Healthy" if _is_enough(diagnosis) else "Not enough logs"
+    state = STATUS[health((p.finding for p in every), diagnosis.coverage)]
     crashed = "" if reason in CALM else f", {reason}"
     return f"{state}{crashed} ({said} finding{'s' * (len(every) > 1)})" if said else f"{state}{crashed}"
-
-
-def _watched(diagnosis: "Diagnosis") -> int:
-    return Counter(diagnosis.coverage.values())[ACTIVE]
-
-
-def _is_enough(diagnosis: "Diagnosis") -> bool:
-    """Whether nearly all rules that wait for nothing but logs could speak."""
-    return _watched(diagnosis) > 3 * _waiting(diagnosis)
-
-
-def _waiting(diagnosis: "Diagnosis") -> int:
-    return Counter(diagnosis.coverage.values())[WARMING_UP]
 
 
 def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
@@ -170,8 +163,8 @@ def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
         return _silent(diagnosis) + ending + "."
     root = heads[0]
     others = len(everything(heads)) - 1 - len(root.followers)
-    follows = f", and {_counted(len(root.followers), 'finding')} follow{'s' * (len(root.followers) == 1)} from it"
-    more = f"; {_counted(others, 'other finding')} {'is' if others == 1 else 'are'} listed below"
+    follows = f", and {count(len(root.followers), 'finding')} follow{'s' * (len(root.followers) == 1)} from it"
+    more = f"; {count(others, 'other finding')} {'is' if others == 1 else 'are'} listed below"
     said = f"{SAID[root.finding.level]} (since step {root.finding.first_step})"
     if not root.goes_on and root.finding.level > Severity.LOW:
         said = f"Something went wrong and was over later ({root.when})"
@@ -180,15 +173,12 @@ def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
 
 
 def _silent(diagnosis: "Diagnosis") -> str:
-    watching, logs = _watched(diagnosis), _counted(diagnosis.records, "log")
-    if not watching:
+    rules, logs = Counter(diagnosis.coverage.values()), count(diagnosis.records, "log")
+    if not rules[ACTIVE]:
         return f"Nothing can be said: {logs} {'is' if diagnosis.records == 1 else 'are'} too few for every rule"
-    said = f"No problem was found in {logs}, {_counted(watching, 'rule')} watched"
-    return said if _is_enough(diagnosis) else f"{said}, {_waiting(diagnosis)} need more logs to speak"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+    said = f"No problem was found in {logs}, {count(rules[ACTIVE], 'rule')} watched"
+    is_enough = health((), diagnosis.coverage) == HEALTHY
+    return said if is_enough else f"{said}, {rules[WARMING_UP]} need more logs to speak"
 
 
 def settings(finding: Finding, config: dict[str, Any]) -> str:
@@ -200,15 +190,6 @@ def settings(finding: Finding, config: dict[str, Any]) -> str:
 def _value(value: Any) -> str:
     text = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def number(value: float | None) -> str:
-    """A number for people."""
-    if value is None:
-        return "null"
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "infinite" if value > 0 else "-infinite"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
 def accuracy(rule: str) -> str:

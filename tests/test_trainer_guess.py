@@ -22,8 +22,8 @@ import pytest
 
 from trl_diagnostics.metrics.catalogue import HOLE, defaults_at, load_map, spans_version
 from trl_diagnostics.metrics.names import MetricMap, known_trainers
-from trl_diagnostics.sources.inference import Guess, infer, model_card, reference_free
 from trl_diagnostics.sources.logs import open_run
+from trl_diagnostics.sources.trainer_guess import Guess, infer, model_card, reference_free
 
 
 BASE = {"loss", "grad_norm", "learning_rate", "epoch"}
