@@ -17,11 +17,13 @@
 import logging
 import os
 import signal
+import sys
 import time
 
 import pytest
+import tiny
 from test_callback import CPU, StopsAt, messages, train
-from test_run_record import SAVING, Boom, Raises, ended, load, wait_for
+from test_run_record import SAVING, Boom, Raises, ended, load, start, wait_for
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig
 
@@ -129,13 +131,28 @@ def test_another_process_than_the_main_one_keeps_no_signal(callback, tmp_path, h
     callback.on_train_end(args, state[1], TrainerControl())
 
 
-def test_in_haste_no_checkpoint_is_judged(tmp_path, handled, reports, monkeypatch):
-    monkeypatch.setattr("trl_diagnostics.run_record.judge_checkpoints", pytest.fail)
+@pytest.mark.parametrize("inside_with", [False, True])
+def test_the_traceback_comes_before_a_signal_that_had_to_wait(inside_with, tmp_path, handled, monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", lambda kind, error, trace: handled.append(str(error)))
+    callback, *_ = start(tmp_path, DiagnosticsCallback(checkpoint_on_sigterm=True))
+    os.kill(os.getpid(), signal.SIGTERM)
+    if inside_with:
+        with pytest.raises(Boom), callback:
+            raise Boom("mine")
+    else:
+        sys.excepthook(Boom, Boom("mine"), None)
+    assert handled == ["mine", signal.SIGTERM]
+    assert ended(tmp_path) == ("sigterm", 0) and "Boom: mine" in load(tmp_path, "postmortem.json")["traceback"]
+
+
+def test_in_haste_the_metrics_are_not_read_again(tmp_path, handled, reports, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.sources.logs.Run.records", pytest.fail)
     kill = Raises(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    train("sft", tmp_path, DiagnosticsCallback(checkpoint_on_sigterm=True), [kill], max_steps=9, **SAVING)
+    callbacks = [tiny.PoisonWeights(2), kill]
+    train("sft", tmp_path, DiagnosticsCallback(checkpoint_on_sigterm=True), callbacks, max_steps=9, **SAVING)
     ((_, diagnosis, _),) = reports
     assert diagnosis.broken == {} and diagnosis.advice is None
-    assert [checkpoint.step for checkpoint in diagnosis.checkpoints] == [2, 4]
+    assert [bool(checkpoint.suspect) for checkpoint in diagnosis.checkpoints] == [True, True]
 
 
 # Hangs

@@ -14,6 +14,7 @@
 
 """`DiagnosticsCallback`: what a training run logs goes in; warnings, files and a stop come out."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -382,6 +383,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         # With restore_callback_states_from_checkpoint the training has a copy of this callback.
         for record in OPEN[:]:
             record.close(None, CAUGHT, error)
+            if error is not None and record.sigterm.waits:
+                sys.excepthook(kind, error, trace)  # the signal may leave no time for it after the report
             record.report()
 
     def _end(self) -> None:

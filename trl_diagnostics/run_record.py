@@ -272,7 +272,8 @@ class RunRecord:
         # There may be no time between SIGTERM and the SIGKILL that follows, and who presses Ctrl-C does not want to wait;
         # matplotlib, when it is imported in an exception hook, makes Python forget to exit as interrupted, too.
         in_haste = self.postmortem.get("exit_reason") == "interrupted" or self.sigterm.received
-        judged = [] if in_haste else judge_checkpoints(self.checkpoints, run.records(), self.findings, run.config)
+        records = () if in_haste else run.records()  # to read them all takes seconds in a long run
+        judged = judge_checkpoints(self.checkpoints, records, self.findings, run.config)
         diagnosis = Diagnosis(
             run=run,
             findings=tuple(self.findings),
@@ -281,8 +282,8 @@ class RunRecord:
             last_step=self.state.global_step,
             broken=self.broken,
             postmortem=self.postmortem,
-            checkpoints=tuple(judged or self.checkpoints),
-            advice=advise(judged) if judged else None,
+            checkpoints=tuple(judged),
+            advice=advise(judged) if judged and not in_haste else None,
             rules=tuple(self.rules),
         )
         write_report(self.files.path / REPORTS, diagnosis, not in_haste)

@@ -108,15 +108,20 @@ class Sigterm:
         """Whether the process dies of the signal as soon as the handler is through."""
         return not self.postpone and self.previous == signal.SIG_DFL
 
+    @property
+    def waits(self) -> bool:
+        """Whether a signal came that the earlier handler does not know of."""
+        return self.active and self.received and self.postpone
+
     def release(self) -> None:
         """Put the earlier handler back; a signal that had to wait reaches it now."""
         if not self.active:
             return
-        self.active = False
+        waits, self.active = self.waits, False
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, _first_active(self.previous))
-        if self.received and self.postpone:
+        if waits:
             signal.raise_signal(signal.SIGTERM)
 
 
