@@ -108,6 +108,21 @@ def test_an_exception_in_the_step_of_a_signal_follows_from_it(tmp_path, handled)
     assert ended(tmp_path) == ("sigterm", 1)
 
 
+def test_a_signal_while_the_end_is_written_down_is_another_story(tmp_path, monkeypatch):
+    def kill(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda *args: seen.append(ended(tmp_path)))
+    callback, args, state = start(tmp_path)
+    state.global_step = state.max_steps
+    monkeypatch.setattr("trl_diagnostics.run_record.checkpoints", kill)
+    callback.on_train_end(args, state, TrainerControl())
+    signal.signal(signal.SIGTERM, before)
+    assert set(seen) == {("completed", 100)} and ended(tmp_path) == ("completed", 100)
+
+
 def test_a_signal_after_a_training_that_was_left_is_not_its_end(tmp_path, handled, reports):
     with pytest.raises(Boom):
         train("sft", tmp_path, DiagnosticsCallback(checkpoint_on_sigterm=True), [Raises(2, Boom())], max_steps=9)

@@ -116,6 +116,7 @@ class RunRecord:
         self.postmortem: dict[str, Any] = {}  # as it was last written
         self.with_state, self.saved_in = False, None
         self.began = time.time()
+        self.ending: tuple[str, str, str] | None = None  # while it is being written down
         self.ended = False
         self.lock = threading.RLock()  # the watchdog writes too, and so does a signal handler in the middle of a write
 
@@ -232,8 +233,9 @@ class RunRecord:
             self.watchdog.stop()
             if self in OPEN:
                 OPEN.remove(self)
-            self.guard("postmortem", self._write_postmortem, reason, what, trace)
-            self.ended = True
+            self.ending = reason, what, trace
+            self.guard("postmortem", self._write_postmortem, *self.ending)
+            self.ending, self.ended = None, True
             self.guard("run metadata", self.files.write_metadata, FINAL, self._final(reason))
             self.guard("coverage.json", self.files.write_coverage, self.engine.coverage())
             self.exits.release()
@@ -347,12 +349,12 @@ class RunRecord:
             self.close(None, CAUGHT)
             self.report()
             return
-        stack = "".join(traceback.format_stack(frame))
+        end = self.ending or ("sigterm", SIGTERM, "".join(traceback.format_stack(frame)))
         if self.sigterm.is_last:
-            self.guard("end of the run", self.end, "sigterm", SIGTERM, stack)
+            self.guard("end of the run", self.end, *end)
             self.report()
         else:  # what comes next is up to others
-            self.guard("postmortem", self._write_postmortem, "sigterm", SIGTERM, stack)
+            self.guard("postmortem", self._write_postmortem, *end)
 
     def _on_hang(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread."""
