@@ -44,7 +44,6 @@ from trl_diagnostics.ending import read_postmortem
 
 
 PATIENCE = 300.0  # seconds for a process to come to its end
-FIRST = 1.5  # seconds of training within which the end comes
 HANG_TIMEOUT = 1.0
 ALERT = "all: loss > -1 for 2 steps -> low: so that there are findings"
 
@@ -97,6 +96,14 @@ class Death:
             Where it can happen: in the data, the model, the reward function, or a callback.
         status (`int`, *optional*):
             Exit status of the process, negative for a signal.
+        after (`str`, *optional*, defaults to `"truth"`):
+            The file, or glob, with which the time begins in which the end comes: the first log.
+        within (`float`, *optional*, defaults to `1.5`):
+            How long that is, in seconds.
+        handler (`Callable`, *optional*):
+            What the program itself does on SIGTERM.
+        then (`int`, *optional*):
+            A signal that comes a second later.
     """
 
     reason: str
@@ -106,7 +113,23 @@ class Death:
     trainer: str = "sft"
     places: tuple[str, ...] = ("data", "model", "callback")
     status: int = 1
+    after: str = "truth"
+    within: float = 1.5
+    handler: Callable[..., None] | None = None
+    then: int | None = None
 
+
+def _exit(number: int, frame: Any) -> None:
+    sys.exit(9)
+
+
+def _go_on(number: int, frame: Any) -> None:
+    print("SIGTERM")
+
+
+START = {"after": "diagnostics/heartbeat.json", "within": 0.2}
+SAVE = {"after": "checkpoint-*", "within": 0.05}
+REPORT = {"after": "diagnostics/postmortem.json", "within": 0.3}  # training has come to its end
 
 DEATHS = {
     "SIGKILL": Death("killed", send=signal.SIGKILL, status=-9),
@@ -125,6 +148,14 @@ DEATHS = {
     "reward sleeps": Death(
         "hang", _wait_for_the_judge, says="_wait_for_the_judge", trainer="grpo", places=("reward",), status=-9
     ),
+    "SIGKILL at the start": Death("killed", send=signal.SIGKILL, status=-9, **START),
+    "SIGTERM at the start": Death("sigterm", send=signal.SIGTERM, status=-15, **START),
+    "SIGKILL in a save": Death("killed", send=signal.SIGKILL, status=-9, **SAVE),
+    "SIGTERM in a save": Death("sigterm", send=signal.SIGTERM, status=-15, **SAVE),
+    "SIGKILL in the report": Death("completed", send=signal.SIGKILL, status=-9, **REPORT),
+    "SIGTERM in the report": Death("completed", send=signal.SIGTERM, status=-15, **REPORT),
+    "SIGTERM, handler exits": Death("sigterm", send=signal.SIGTERM, status=9, handler=_exit),
+    "SIGTERM outlived, SIGKILL": Death("killed", send=signal.SIGTERM, status=-9, handler=_go_on, then=signal.SIGKILL),
     "data loader stuck": Death("hang", _wait_for_the_disk, says="_wait_for_the_disk", places=("data",), status=-9),
 }
 
@@ -199,6 +230,10 @@ def train(name: str, folder: Path, seconds: float, place: str) -> None:
     )
     trainer = prepared(death.trainer)
     trainer.args.output_dir = str(folder)
+    if death.reason == "completed":
+        trainer.args.max_steps = 5
+    if death.handler:
+        signal.signal(signal.SIGTERM, death.handler)
     trainer.add_callback(trap)
     trainer.add_callback(diagnostics)
     collate = trainer.data_collator
@@ -226,18 +261,20 @@ def with_caught(trainer: Any, diagnostics: DiagnosticsCallback) -> None:
 
 def watch(pid: int, name: str, folder: Path, seconds: float) -> int:
     """Send what comes from outside, and wait for the end; returns the exit status."""
-    death, truth, until = DEATHS[name], folder / "truth", time.monotonic() + PATIENCE
+    death, until = DEATHS[name], time.monotonic() + PATIENCE
     postmortem = folder / "diagnostics" / "postmortem.json"
-    send_at = None
+    send, send_at = death.send, None
     while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if send_at is None and truth.exists() and truth.stat().st_size:
+        if send_at is None and any(file.is_dir() or file.stat().st_size for file in folder.glob(death.after)):
             send_at = time.monotonic() + seconds
-        if death.send and send_at and time.monotonic() > send_at and not postmortem.exists():
-            os.kill(pid, death.send)
-            send_at = time.monotonic() + 15  # Python swallows what is raised in a destructor
+        expected = death.reason == "completed" or not postmortem.exists()
+        if send and send_at and time.monotonic() > send_at and expected:
+            os.kill(pid, send)
+            send_at = time.monotonic() + (1 if death.then else 15)  # Python swallows what is raised in a destructor
+            send = death.then or send
         if death.reason == "hang" and postmortem.exists():
             time.sleep(2.0)  # it is written again when the checkpoints have been looked into
             os.kill(pid, signal.SIGKILL)
@@ -277,7 +314,7 @@ def examine(name: str, folder: Path, status: int) -> Outcome:
     records = [line["step"] for line in _lines(run_dir / "metrics.jsonl", outcome) if line["phase"] == "train"]
     _lines(run_dir / "findings.jsonl", outcome)
     truth = [int(step) for step in (folder / "truth").read_text().split()]
-    logged = truth[: truth.index(truth[-1])] + truth[-1:]  # without the summary of a training that was stopped
+    logged = truth[: truth.index(truth[-1])] + truth[-1:] if truth else []  # without the summary at the end
     outcome.records, outcome.missing = len(records), len(logged) - len(records)
     found = read_postmortem(run_dir)
     outcome.reason = found["exit_reason"]
@@ -289,8 +326,8 @@ def examine(name: str, folder: Path, status: int) -> Outcome:
         outcome.wrong.append(f"exit status is {status}")
     if records != list(range(1, len(records) + 1)) or not 0 <= outcome.missing <= 1:
         outcome.wrong.append(f"{outcome.missing} records are missing")
-    if not records[-1] - 1 <= found["last_step"] <= logged[-1] + 1:
-        outcome.wrong.append(f"last_step is {found['last_step']} after {logged[-1]} logs")
+    if not len(records) - 1 <= found["last_step"] <= len(logged) + 1:
+        outcome.wrong.append(f"last_step is {found['last_step']} after {len(logged)} logs")
     saved = [int(file.parent.name.split("-")[1]) for file in folder.glob("checkpoint-*/trainer_state.json")]
     last = max(saved, default=None)
     named = found["last_verified_finite_checkpoint"]
@@ -316,7 +353,7 @@ def main() -> list[Outcome] | None:
         for i in range(arguments.times):
             folder = Path(tempfile.mkdtemp(dir=arguments.keep, prefix=f"{name}-{i}-".replace(" ", "_")))
             prepared(DEATHS[name].trainer)
-            seconds, place = noise.uniform(0.0, FIRST), noise.choice(DEATHS[name].places)
+            seconds, place = noise.uniform(0.0, DEATHS[name].within), noise.choice(DEATHS[name].places)
             sys.stdout.flush()
             pid = os.fork()  # the libraries are imported once; what follows is a process of its own
             if pid == 0:

@@ -650,8 +650,20 @@ def test_a_full_disk_does_not_end_training(tmp_path, caplog, monkeypatch):
     assert len(records(tmp_path)) == 2
     assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]  # still judged and still said
     assert len(messages(caplog, "[HIGH]")) == 1
-    assert callback.broken == {"run directory": "OSError: [Errno 28] No space left on device"}
-    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
+    full_disk = "OSError: [Errno 28] No space left on device"
+    assert callback.broken == {"metrics.jsonl": full_disk, "findings.jsonl": full_disk}
+    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 2
+
+
+def test_a_file_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
+    def fail(self, coverage):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(run_dir.RunDir, "write_coverage", fail)
+    callback = DiagnosticsCallback()
+    train("sft", tmp_path, callback, max_steps=2)
+    assert list(callback.broken) == ["coverage.json"]
+    assert len(records(tmp_path)) == 3 and (tmp_path / "diagnostics" / "run_metadata_final.json").exists()
 
 
 def test_a_run_dir_that_cannot_be_made_does_not_end_training(tmp_path, caplog):
@@ -659,7 +671,7 @@ def test_a_run_dir_that_cannot_be_made_does_not_end_training(tmp_path, caplog):
     callback = DiagnosticsCallback(run_dir=tmp_path / "file" / "diagnostics", custom_alerts=[LOSS_ALERT])
     trainer = train("sft", tmp_path / "out", callback, max_steps=32)
     assert trainer.state.global_step == 32
-    assert list(callback.broken) == ["run directory"]
+    assert list(callback.broken) == ["run directory", "coverage.json", "metrics.jsonl", "findings.jsonl"]
     assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]
 
 

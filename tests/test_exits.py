@@ -15,20 +15,22 @@
 """Every way to leave a training is noticed once, and what was hooked in before still works."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from trl_diagnostics.sinks.exits import reason_of
+from trl_diagnostics.sinks.exits import reason_of, shortened
 
 
 # What each program has at hand. `said` collects what happens, `ends` is what the hooks call.
 PROLOGUE = """
 import atexit, faulthandler, json, os, signal, sys, threading, time
 from pathlib import Path
-from trl_diagnostics.sinks.exits import Exits, Sigterm, reason_of
+from trl_diagnostics.sinks.exits import ExitHooks, Sigterm, reason_of, release_left
+from trl_diagnostics.sinks.training_loop import TrainingLoop
 
 folder = Path(sys.argv[1])
 
@@ -39,9 +41,10 @@ def say(*words):
 def ends(error):
     say("end", None if error is None else repr(error))
 
+loop = TrainingLoop(None)
 crash_log = folder / "crash.log"
 """
-HOOKED = "exits = Exits(ends, lambda: None, crash_log)\nexits.install()\n"
+HOOKED = "exits = ExitHooks(ends, lambda: None, crash_log)\nexits.install()\n"
 
 
 def run(folder, program, **options):
@@ -92,6 +95,16 @@ def test_the_reason_of_an_exception(error, reason):
     assert reason_of(error) == reason
 
 
+def test_a_traceback_without_end_keeps_both_ends():
+    key = "hf_" + "a" * 34
+    trace = f"Traceback {key}\n" + f"{key} 0.5, 0.25\n" * 100_000 + "ValueError: the end"
+    text = shortened(trace)
+    assert len(text) < 101_000 and "aaa" not in text
+    assert text.startswith("Traceback <redacted>\n") and text.endswith("ValueError: the end")
+    assert re.search(r"\n\.\.\. 47\d{5} characters left out \.\.\.\n", text)
+    assert shortened(f"short {key}") == "short <redacted>"
+
+
 # Exceptions
 
 
@@ -104,7 +117,7 @@ def test_an_exception_reaches_us_and_then_the_hook_before(tmp_path):
 
 def test_the_traceback_is_printed_as_ever(tmp_path):
     _, _, plain = run(tmp_path, "1 / 0")
-    _, _, hooked = run(tmp_path, "exits = Exits(ends, lambda: None, crash_log); exits.install(); 1 / 0")
+    _, _, hooked = run(tmp_path, "exits = ExitHooks(ends, lambda: None, crash_log); exits.install(); 1 / 0")
     assert "ZeroDivisionError: division by zero" in plain
     assert plain.splitlines()[-1] == hooked.splitlines()[-1]
 
@@ -116,7 +129,7 @@ def test_a_process_that_ends_without_a_word(tmp_path):
 def test_nothing_is_left_after_the_release(tmp_path):
     program = """
 before = sys.excepthook, signal.getsignal(signal.SIGTERM), faulthandler.is_enabled()
-exits, sigterm = Exits(ends, lambda: None, crash_log), Sigterm(say, False)
+exits, sigterm = ExitHooks(ends, lambda: None, crash_log), Sigterm(say, loop, False)
 exits.install(), sigterm.install()
 say(faulthandler.is_enabled(), crash_log.exists())
 exits.release(), sigterm.release()
@@ -131,7 +144,7 @@ raise ValueError
 def test_two_trainings_side_by_side_leave_nothing_whoever_ends_first(order, tmp_path):
     program = f"""
 before = sys.excepthook, signal.getsignal(signal.SIGTERM)
-a, b = [(Exits(ends, lambda: None, folder / name), Sigterm(say, False)) for name in ("a.log", "b.log")]
+a, b = [(ExitHooks(ends, lambda: None, folder / name), Sigterm(say, loop, False)) for name in ("a.log", "b.log")]
 for exits, sigterm in (a, b):
     exits.install(), sigterm.install()
 for exits, sigterm in ({order}):
@@ -144,7 +157,7 @@ say(before == (sys.excepthook, signal.getsignal(signal.SIGTERM)))
 def test_a_hook_that_was_put_on_top_stays_and_still_reaches_the_one_below(tmp_path):
     program = """
 sys.excepthook = lambda *args: say("bottom")
-exits = Exits(ends, lambda: None, crash_log)
+exits = ExitHooks(ends, lambda: None, crash_log)
 exits.install()
 below = sys.excepthook
 sys.excepthook = lambda *args: (say("top"), below(*args))
@@ -156,7 +169,7 @@ raise ValueError
 
 # SIGTERM
 
-TERM = "sigterm = Sigterm(lambda frame: say('signal', frame.f_lineno > 0), {postpone})\nsigterm.install()\n"
+TERM = "sigterm = Sigterm(lambda frame: say('signal', frame.f_lineno > 0), loop, {postpone})\nsigterm.install()\n"
 KILL = "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.1)\nsay('goes on')\n"
 
 
@@ -194,7 +207,7 @@ def test_a_postponed_signal_arrives_with_the_release(before, status, tmp_path):
 def test_outside_of_the_main_thread_signals_are_left_alone(tmp_path):
     program = """
 def train():
-    sigterm = Sigterm(say, True)
+    sigterm = Sigterm(say, loop, True)
     sigterm.install()
     say(sigterm.active, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
     sigterm.release()
@@ -204,6 +217,63 @@ thread.start()
 thread.join()
 """
     assert run(tmp_path, program)[:2] == (0, [[False, True]])
+
+
+LOOP = """
+from types import ModuleType
+handler = ModuleType("transformers.trainer_callback")  # it stands between a training loop and its callbacks
+exec("def call_callback(function, *args): return function(*args)", handler.__dict__)
+handler = handler.call_callback
+
+class Training:
+    def __init__(self, name, postpone=True):
+        self.name, self.postpone = name, postpone
+
+    def begin(self, inside):
+        self.loop = TrainingLoop(self)
+        release_left(self.loop)
+        self.sigterm = Sigterm(lambda frame: say(self.name, self.loop.is_running()), self.loop, self.postpone)
+        self.sigterm.install()
+        inside()
+
+    def train(self, inside=lambda: None):
+        handler(self.begin, inside)
+
+def fails():
+    raise RuntimeError
+
+def caught(training, inside):
+    try:
+        training.train(inside)
+    except RuntimeError:
+        pass
+
+def kill():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+signal.signal(signal.SIGTERM, lambda *args: say("before"))
+a, b = Training("a"), Training("b")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("a.train(kill); a.sigterm.release()", [["a", True], ["before"]]),
+        ("caught(a, fails); kill(); kill()", [["a", False], ["before"]] * 2),  # nobody had to release it
+        ("caught(a, lambda: (kill(), fails())); say('caught'); b.train()", [["a", True], ["caught"], ["before"]]),
+        ("caught(a, fails); b.train(kill); b.sigterm.release()", [["b", True], ["before"]]),
+        ("caught(a, fails); (lambda: b.train(kill))(); b.sigterm.release()", [["b", True], ["before"]]),
+        (
+            "a.train(lambda: (b.train(kill), b.sigterm.release())); a.sigterm.release()",
+            [["b", True], ["a", True], ["before"]],
+        ),
+        ("a.train(lambda: caught(b, fails)); kill()", [["b", False], ["a", False], ["before"]]),
+    ],
+    ids=["within", "after", "left waiting", "the next one", "the next one elsewhere", "inside", "left inside"],
+)
+def test_a_signal_is_postponed_while_its_loop_runs(program, expected, tmp_path):
+    assert run(tmp_path, LOOP + program)[:2] == (0, expected)
 
 
 # Forks, such as the workers of a data loader
@@ -226,6 +296,40 @@ exits.release(), sigterm.release()
     )
     status = {"r": 1, "s": 4, "o": -signal.SIGTERM}[end[0]]
     assert run(tmp_path, program)[:2] == (0, [[status]])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("torch_exits", [False, True])
+def test_the_exception_of_a_worker_that_trains(method, torch_exits, tmp_path):
+    program = f"""
+import multiprocessing, sys
+from pathlib import Path
+from trl_diagnostics.sinks.exits import ExitHooks
+
+def ends(error):
+    with open({str(tmp_path / "said")!r}, "a") as file:
+        file.write(f'["end", "{{error!r}}"]' + chr(10))
+
+def work():
+    exits = ExitHooks(lambda error: (ends(error), exits.release()), lambda: None, Path({str(tmp_path / "crash.log")!r}))
+    exits.install()
+    try:
+        raise ValueError(1)
+    except ValueError:
+        if {torch_exits}:  # as torch.multiprocessing does, having sent the traceback to the process above
+            sys.exit(1)
+        raise
+
+if __name__ == "__main__":
+    worker = multiprocessing.get_context({method!r}).Process(target=work)
+    worker.start()
+    worker.join()
+    sys.exit(worker.exitcode)
+"""
+    file = tmp_path / "program.py"
+    file.write_text(program)
+    status = subprocess.run([sys.executable, str(file)], capture_output=True, timeout=240).returncode
+    assert (status, (tmp_path / "said").read_text()) == (1, '["end", "ValueError(1)"]\n')
 
 
 # Crashes in native code
@@ -259,7 +363,7 @@ for cell in {cells!r}:
     say("cell")
 say(len(shell.events.callbacks["post_run_cell"]))
 """
-START = "exits = Exits(lambda error: (ends(error), exits.release()), lambda: None, crash_log); exits.install()"
+START = "exits = ExitHooks(lambda error: (ends(error), exits.release()), lambda: None, crash_log); exits.install()"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def outcomes(tmp_path_factory):
 def test_the_run_directory_says_how_the_process_died(name, outcomes):
     assert outcomes[name]["wrong"] == []
     assert outcomes[name]["reason"] == kill_lab.DEATHS[name].reason
-    assert outcomes[name]["records"] >= 1 and outcomes[name]["missing"] <= 1
+    assert outcomes[name]["records"] >= ("start" not in name) and outcomes[name]["missing"] <= 1
 
 
 # What needs a process of its own kind

@@ -14,18 +14,28 @@
 
 """The heartbeat is there and true, a hang is said once, and what is only slow is no hang."""
 
+import faulthandler
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
 
 from trl_diagnostics.sinks import watchdog as module
-from trl_diagnostics.sinks.watchdog import DOING, REMEMBERED, Watchdog, available_memory, identity, is_alive
+from trl_diagnostics.sinks.watchdog import (
+    DOING,
+    MOST_HANGS,
+    REMEMBERED,
+    Watchdog,
+    available_memory,
+    identity,
+    is_alive,
+)
 
 
 def watch(folder, hang_timeout=300.0, guard=lambda part, function, *args: function(*args)):
@@ -88,6 +98,38 @@ def test_after_the_stop_nothing_is_written(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_can_be_stopped_while_it_is_being_stopped(tmp_path):
+    """As a signal handler does."""
+    dog, *_ = watch(tmp_path)
+    lock = dog._moving
+
+    class Interrupted:
+        def __enter__(self):
+            lock.acquire()
+            dog._moving = lock
+            dog.stop()
+
+        def __exit__(self, *args):
+            lock.release()
+
+    dog._moving = Interrupted()
+    thread = threading.Thread(target=dog.stop, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_the_heartbeat_says_whether_a_crash_would_be_seen(taken, tmp_path):
+    enabled = faulthandler.is_enabled()
+    (faulthandler.enable if taken else faulthandler.disable)()
+    dog, *_ = watch(tmp_path)
+    dog.start()
+    dog.stop()
+    (faulthandler.enable if enabled else faulthandler.disable)()
+    assert heartbeat(tmp_path)["faulthandler_taken"] is taken
+
+
 # Hangs; the clock is ours
 
 
@@ -106,7 +148,7 @@ def test_a_hang_is_said_once_and_so_is_its_end(tmp_path):
     dog.since = 1600.5
     dog._look(1601.0)
     dog._look(1602.0)
-    assert moves == [hang | {"seconds": 600.5}] == dog.hangs
+    assert moves == [hang | {"seconds": 600.5}] == list(dog.hangs)
     dog._look(1700.0)
     assert len(hangs) == 2 and len(moves) == 1
 
@@ -115,7 +157,13 @@ def test_the_heartbeat_tells_of_hangs(tmp_path):
     dog, *_ = watch(tmp_path, 10.0)
     dog.since = 1000.0
     dog._look(1100.0)
-    assert heartbeat(tmp_path)["hangs"] == json.loads(json.dumps(dog.hangs))
+    assert heartbeat(tmp_path)["hangs"] == json.loads(json.dumps(list(dog.hangs)))
+    dog.hangs[0]["stack"] = "many lines"
+    for since in range(2000, 4000, 50):  # each of them a hang
+        dog.since = float(since)
+        dog._look(since + 49.0)
+    assert len(heartbeat(tmp_path)["hangs"]) == len(dog.hangs) == MOST_HANGS
+    assert all("stack" not in hang for hang in heartbeat(tmp_path)["hangs"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@
 
 """`DiagnosticsCallback`: what a training run logs goes in; warnings, files and a stop come out."""
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,16 +33,17 @@ from .metadata import about_diagnostics, config_of, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .options import check_choice, check_flag, check_function, check_path, check_seconds
-from .run_record import OPEN, RunRecord, fail_together
+from .run_record import OPEN, RunRecord
 from .sinks import console
-from .sinks.exits import Sigterm
+from .sinks.exits import Sigterm, release_left
 from .sinks.postmortem import CAUGHT
 from .sinks.redact import redact, redact_text
 from .sinks.run_dir import RunDir
+from .sinks.training_loop import TrainingLoop
 from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
-from .stop import STOP_SEVERITIES, Stop
+from .stop import STOP_SEVERITIES, Stop, fail_together
 
 
 MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
@@ -218,8 +220,11 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             console.set_up_logger()
             self._guard("run directory", self._begin_record, args, state, memory)
             self._greet(args, state)
-        elif self.checkpoint_on_sigterm:
-            self.sigterm = Sigterm(lambda frame: None, postpone=True)
+            return
+        loop = TrainingLoop(state)
+        release_left(loop)
+        if self.checkpoint_on_sigterm:
+            self.sigterm = Sigterm(lambda frame: None, loop, postpone=True)
             self.sigterm.install()
 
     def _folder(self, args: TrainingArguments, state: TrainerState) -> Path:
@@ -252,7 +257,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _greet(self, args: TrainingArguments, state: TrainerState) -> None:
         coverage = self.engine.coverage()
-        self._guard("run directory", self.files.write_coverage, coverage)
+        self._guard("coverage.json", self.files.write_coverage, coverage)
         console.logger.info(console.banner(self.metric_map.trainer, trl_version(), coverage, str(self.files.path)))
         silent = self.engine.cannot_fire(state.max_steps, state.logging_steps)
         if silent and args.logging_strategy == "steps":
@@ -304,7 +309,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _take(self, record: Record, args: TrainingArguments, state: TrainerState) -> None:
         """Write a record down and judge it."""
-        self._guard("run directory", self.files.write_record, record)
+        self._guard("metrics.jsonl", self.files.write_record, record)
         if self.run is not None:
             self.run.records.append(record)
         self.stop.log(record)
@@ -320,7 +325,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return Record(step, time.time(), phase, metrics)
 
     def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
-        self._guard("run directory", self.files.write_finding, finding)
+        self._guard("findings.jsonl", self.files.write_finding, finding)
         key = f"{finding.rule}|{finding.metric}"
         self.episodes[key] += finding.state == "started"
         if self.episodes[key] <= MOST_TOLD:  # a rule that comes and goes all the time must not fill screen and memory
@@ -367,7 +372,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.engine is not None and state.is_world_process_zero:
             self._guard("summary", self._end)
         if self.run is not None:
-            self._guard("postmortem", self.run.finish, self.stop.because)
+            self._guard("end of the run", self.run.finish, self.stop.because)
         sigterm, self.run, self.sigterm = self.sigterm, None, None
         if sigterm is not None:
             sigterm.release()  # one that had to wait ends the process here, or does what the user wants it to
@@ -379,7 +384,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         # With restore_callback_states_from_checkpoint the training has a copy of this callback.
         for record in OPEN[:]:
             record.close(None, CAUGHT, error)
-            record.tell()
+            if error is not None and record.sigterm.waits:
+                sys.excepthook(kind, error, trace)  # the signal may leave no time for it after the report
+            record.report()
 
     def _end(self) -> None:
         said = console.summary(self.findings, self.engine.coverage(), self.engine.records, self.broken, self.episodes)

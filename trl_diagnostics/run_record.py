@@ -23,21 +23,20 @@ from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
 from .diagnosis import Diagnosis
 from .ending import judged_by_run, read_postmortem, rewrite_postmortem
 from .engine.engine import Engine
-from .engine.finding import DiagnosticsError, Finding, Record
+from .engine.finding import Finding, Record
 from .engine.rule import Rule
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
-from .sinks.exits import Exits, Sigterm, reason_of
+from .sinks.exits import ExitHooks, Sigterm, reason_of, shortened, words_of
 from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, postmortem
-from .sinks.redact import redact_text
 from .sinks.report import write_report
 from .sinks.run_dir import (
     CRASH_LOG,
@@ -54,17 +53,15 @@ from .sinks.run_dir import (
     last_metadata,
     write_json,
 )
+from .sinks.training_loop import TrainingLoop
 from .sinks.watchdog import DOING, Watchdog
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints
 from .sources.logs import open_run
 from .sources.resume import HARMLESS, Difference, differences, resume_record
-from .stop import any_rank
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
-MOST_WORDS = 2000  # characters of what an exception says; the traceback has all
-MOST_HANGS = 20  # kept with their stacks; hang.log has all
 
 NOT_IN_CHECKPOINTS = ("diagnostics", "command", "environment", "seeds")
 NOTHING_KNOWN = (
@@ -111,18 +108,22 @@ class RunRecord:
     ):
         self.files, self.args, self.state, self.engine, self.rules = files, args, state, engine, rules
         self.findings, self.broken, self.guard = findings, broken, guard
-        self.watchdog = Watchdog(files.path, guard, hang_timeout, self._is_training, self._hangs, self._moves)
-        self.exits = Exits(self._left, self.tell, files.path / CRASH_LOG)
-        self.sigterm = Sigterm(self._terminated, postpone)
+        self.loop = TrainingLoop(state)
+        self.watchdog = Watchdog(
+            files.path, guard, hang_timeout, self.loop.is_running, self._on_hang, self._on_recovery
+        )
+        self.exits = ExitHooks(self._on_exit, self.report, files.path / CRASH_LOG)
+        self.sigterm = Sigterm(self._on_sigterm, self.loop, postpone)
+        self.sigterm_step: int | None = None  # in which it came, until a later one begins
+        self.outlived_sigterm = False
         self.records: deque[Record] = deque(maxlen=RECORDS)
-        self.hangs: deque[dict[str, Any]] = deque(maxlen=MOST_HANGS)
         self.command = ""
         self.checkpoints: list[Checkpoint] = []
         self.postmortem: dict[str, Any] = {}  # as it was last written
-        self.thread, self.loop = threading.get_ident(), _training_loop()
         self.with_state, self.saved_in, self.before = False, None, {}  # of the checkpoint
         self.start: dict[str, Any] = {}  # of this run, for its checkpoints
         self.began = time.time()
+        self.ending: tuple[str, str, str] | None = None  # while it is being written down
         self.ended = False
         self.lock = threading.RLock()  # the watchdog writes too, and so does a signal handler in the middle of a write
 
@@ -136,10 +137,10 @@ class RunRecord:
                 `resumes` there had been.
         """
         for other in OPEN[:]:
-            if other.state is not self.state:  # and not of a second callback in this training
+            if not other.loop.goes_on_beside(self.loop):
                 smaller_batch = other.args is self.args and self.args.auto_find_batch_size
                 other.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
-                other.tell()
+                other.report()
         if (self.files.path / HEARTBEAT).exists():
             self._end_of_the_run_before()
         if memory is not None:
@@ -201,7 +202,10 @@ class RunRecord:
 
     def beat(self, doing: str) -> None:
         """A sign of life, and what is done from now on (a key of `DOING`)."""
-        self.watchdog.beat(self.state.global_step, doing)
+        step = self.state.global_step
+        self.watchdog.beat(step, doing)
+        if self.sigterm_step is not None and doing == "step" and step > self.sigterm_step:
+            self.guard("postmortem", self._outlive_sigterm)
 
     def finish(self, because: Finding | None) -> None:
         """
@@ -222,7 +226,7 @@ class RunRecord:
             self.end("completed", f"Training ended at {at}, as a callback asked for or for lack of data.")
         self.guard("report", self._report)
         if self.sigterm.received:
-            self._say()
+            self.guard("postmortem", self._say)
 
     def end(self, reason: str, what: str, trace: str = "") -> None:
         """
@@ -240,18 +244,25 @@ class RunRecord:
             self.watchdog.stop()
             if self in OPEN:
                 OPEN.remove(self)
-            self._write_postmortem(reason, what, trace)
-            self.ended = True
-            self.guard("run directory", self.files.write_metadata, FINAL, self._final(reason))
-            self.guard("run directory", self.files.write_coverage, self.engine.coverage())
+            self.ending = reason, what, trace
+            self.guard("postmortem", self._write_postmortem, *self.ending)
+            self.ending, self.ended = None, True
+            self.guard("run metadata", self.files.write_metadata, FINAL, self._final(reason))
+            self.guard("coverage.json", self.files.write_coverage, self.engine.coverage())
             self.exits.release()
             self.files.close()
 
-    def _write_postmortem(self, reason: str, what: str, trace: str = "") -> None:
+    def _write_postmortem(self, reason: str, what: str, trace: str) -> None:
+        trace = shortened(trace)
         for seconds in (0.0, CHECK_SECONDS):  # at first without looking into checkpoints, there may be no time for it
             self.checkpoints = self.guard("checkpoint search", checkpoints, Path(self.args.output_dir), seconds) or []
             judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
-            known = {"found": judged, "go_on": advise(judged).go_on, "command": self.command, "hangs": self.hangs}
+            known = {
+                "found": judged,
+                "go_on": advise(judged).go_on,
+                "command": self.command,
+                "hangs": self.watchdog.hangs,
+            }
             self.postmortem = postmortem(
                 reason,
                 what,
@@ -276,8 +287,14 @@ class RunRecord:
 
     def _report(self) -> None:
         run = open_run(self.files.path)
-        judged = judged_by_run(self.checkpoints, run, self.findings, self.rules)
-        self.postmortem = rewrite_postmortem(self.files.path, self.postmortem, judged, self.command)
+        # There may be no time between SIGTERM and the SIGKILL that follows, and who presses Ctrl-C does not want to wait;
+        # matplotlib, when it is imported in an exception hook, makes Python forget to exit as interrupted, too.
+        in_haste = self.postmortem.get("exit_reason") == "interrupted" or self.sigterm.received
+        if in_haste:  # to read all records takes seconds in a long run
+            judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
+        else:
+            judged = judged_by_run(self.checkpoints, run, self.findings, self.rules)
+            self.postmortem = rewrite_postmortem(self.files.path, self.postmortem, judged, self.command)
         diagnosis = Diagnosis(
             run=run,
             findings=tuple(self.findings),
@@ -287,13 +304,10 @@ class RunRecord:
             broken=self.broken,
             postmortem=self.postmortem,
             checkpoints=tuple(judged),
-            advice=advise(judged) if judged else None,
+            advice=advise(judged) if judged and not in_haste else None,
             rules=tuple(self.rules),
         )
-        # There may be no time for pictures between SIGTERM and the SIGKILL that follows. Who presses Ctrl-C does not want
-        # to wait; and matplotlib, when it is imported in an exception hook, makes Python forget to exit as interrupted.
-        plots = self.postmortem.get("exit_reason") not in ("sigterm", "interrupted")
-        write_report(self.files.path / REPORTS, diagnosis, plots)
+        write_report(self.files.path / REPORTS, diagnosis, not in_haste)
 
     def close(self, reason: str | None, what: str, error: BaseException | None = None) -> None:
         """
@@ -308,22 +322,24 @@ class RunRecord:
                 Exception that ended the training. Without it the one that is being handled counts, if any.
         """
         if not self.ended:
-            self.guard("postmortem", self._close, reason, what, error or sys.exception())
-        self.sigterm.release()
+            self.guard("end of the run", self._close, reason, what, error or sys.exception())
 
     def _close(self, reason: str | None, what: str, error: BaseException | None) -> None:
         trace = "".join(traceback.format_exception(error)) if error else ""
         if error is not None and reason is None:
-            reason, what = reason_of(error), "".join(traceback.format_exception_only(error)).strip()[:MOST_WORDS]
-            what = "Interrupted from the keyboard (Ctrl-C)." if reason == "interrupted" else what
-        if self.sigterm.received:
+            reason, what = reason_of(error), words_of(error)
+        if self.sigterm.received and not self.outlived_sigterm:
             reason, what = "sigterm", SIGTERM
         self.end(reason or "exception", what, trace)
 
-    def tell(self) -> None:
-        """After [`RunRecord.close`], and after the user has been shown the exception: the report, and where it is."""
+    def report(self) -> None:
+        """
+        After [`RunRecord.close`], and after the user has been shown the exception: the report, where it is, and a SIGTERM
+        that had to wait.
+        """
         self.guard("report", self._report)
         self.guard("postmortem", self._say)
+        self.sigterm.release()
 
     def _say(self) -> None:
         reason, root, command = (self.postmortem[key] for key in ("exit_reason", "root_finding", "resume_command"))
@@ -332,30 +348,36 @@ class RunRecord:
         said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
         console.logger.warning("%s See %s.", said, self.files.path / POSTMORTEM)
 
-    def _left(self, error: BaseException | None) -> None:
+    def _outlive_sigterm(self) -> None:
+        """A handler of the user had it go on: what comes later has another reason."""
+        with self.lock:
+            self.sigterm_step, self.outlived_sigterm = None, True
+            if self.postmortem.get("exit_reason") == "sigterm":
+                (self.files.path / POSTMORTEM).unlink(missing_ok=True)
+
+    def _on_exit(self, error: BaseException | None) -> None:
         self.close(None, CAUGHT, error)
 
-    def _terminated(self, frame: FrameType | None) -> None:
+    def _on_sigterm(self, frame: FrameType | None) -> None:
         """Called by the signal handler."""
         if self.ended:
             return
-        stack = "".join(traceback.format_stack(frame))
+        self.sigterm_step, self.outlived_sigterm = self.state.global_step, False
+        if not self.loop.is_running():  # the program caught an exception before
+            self.outlived_sigterm = True
+            self.close(None, CAUGHT)
+            self.report()
+            return
+        end = self.ending or ("sigterm", SIGTERM, "".join(traceback.format_stack(frame)))
         if self.sigterm.is_last:
-            self.guard("postmortem", self.end, "sigterm", SIGTERM, stack)
-            self.tell()
+            self.guard("end of the run", self.end, *end)
+            self.report()
         else:  # what comes next is up to others
-            self.guard("postmortem", self._write_postmortem, "sigterm", SIGTERM, stack)
+            self.guard("postmortem", self._write_postmortem, *end)
 
-    def _is_training(self) -> bool:
-        """Called by the watchdog's thread: whether the loop is still in the stack of its thread."""
-        frame = sys._current_frames().get(self.thread)
-        while frame is not None and frame.f_code is not self.loop:
-            frame = frame.f_back
-        return frame is not None or self.loop is None
-
-    def _hangs(self, hang: dict[str, Any]) -> None:
+    def _on_hang(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread."""
-        stack = "".join(traceback.format_stack(sys._current_frames().get(self.thread)))
+        stack = self.loop.stack()
         what = f"No sign of life for {hang['seconds']:.0f} s, {DOING[hang['doing']]}; last step {hang['step']}."
         with (self.files.path / HANG_LOG).open("a", encoding="utf-8") as log:
             log.write(f"{datetime.now().isoformat(timespec='seconds')} {what}\n")
@@ -365,31 +387,21 @@ class RunRecord:
         with self.lock:
             if self.ended:
                 return
-            self.hangs.append({**hang, "stack": redact_text(stack)})
+            hang["stack"] = shortened(stack)
             self._write_postmortem("hang", what, stack)
         where = self.files.path / HANG_LOG
         console.logger.warning("TRL diagnostics: %s It waits here:\n%sAll threads are in %s.", what, stack, where)
 
-    def _moves(self, hang: dict[str, Any]) -> None:
+    def _on_recovery(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread when the training goes on after a hang."""
         with self.lock:
             if self.ended:
                 return
-            self.hangs[-1]["seconds"] = hang["seconds"]
             if self.postmortem["exit_reason"] == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
         console.logger.warning(
             "TRL diagnostics: training goes on after %.0f s without a sign of life", hang["seconds"]
         )
-
-
-def _training_loop() -> CodeType | None:
-    """The code that calls the callbacks of a training that begins; `None` if it does so in a way of its own."""
-    frame, handler = sys._getframe(), TrainerCallback.__module__
-    for inside in (False, True):  # first up to the handler of the callbacks, then out of it
-        while frame is not None and (frame.f_globals.get("__name__") == handler) is inside:
-            frame = frame.f_back
-    return frame and frame.f_code
 
 
 def _mismatch(found: list[Difference], path: Path) -> str | None:
@@ -399,14 +411,3 @@ def _mismatch(found: list[Difference], path: Path) -> str | None:
         return None
     head = f"fail_on_resume_mismatch: this is not the run that was recorded in {path}:"
     return "\n".join([head, *lines, "Undo these changes, or leave fail_on_resume_mismatch out to go on with them."])
-
-
-def fail_together(mismatch: str | None, args: TrainingArguments) -> None:
-    """
-    Leave the training on all ranks; each of them must call this.
-
-    Raises:
-        [`DiagnosticsError`]: if the main process, which alone can tell, found a mismatch.
-    """
-    if any_rank(mismatch is not None, args.device) if args.world_size > 1 else mismatch:
-        raise DiagnosticsError(mismatch or "fail_on_resume_mismatch: see the message of the main process")

@@ -23,7 +23,7 @@ import torch
 from transformers import TrainerState, TrainingArguments
 
 from .engine.engine import Engine
-from .engine.finding import Finding, Record, Severity
+from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.rule import SEVERITIES, Rule
 from .sinks import console
 from .sinks.exits import Sigterm
@@ -128,3 +128,14 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     flags = torch.tensor(int(flag), device=device)
     torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
     return bool(flags)
+
+
+def fail_together(mismatch: str | None, args: TrainingArguments) -> None:
+    """
+    Leave the training on all ranks; each of them must call this.
+
+    Raises:
+        [`DiagnosticsError`]: if the main process, which alone can tell, found a mismatch.
+    """
+    if any_rank(mismatch is not None, args.device) if args.world_size > 1 else mismatch:
+        raise DiagnosticsError(mismatch or "fail_on_resume_mismatch: see the message of the main process")

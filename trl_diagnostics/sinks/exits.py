@@ -14,20 +14,25 @@
 
 """The ways in which a training can end without `on_train_end` go in, one call that says how comes out."""
 
-import atexit
 import faulthandler
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from pathlib import Path
 from traceback import format_exception_only
 from types import FrameType, MethodType, TracebackType
 from typing import Any
 
+from .redact import redact_text
+from .training_loop import TrainingLoop
+
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA, ROCm, XPU and MPS say the first, the CPU the other
+MOST_WORDS = 2000  # characters of what an exception says; the traceback has more
+MOST_TRACE = 100_000  # characters of a traceback; to redact ten million takes six seconds
 
 
 def reason_of(error: BaseException) -> str:
@@ -42,6 +47,23 @@ def reason_of(error: BaseException) -> str:
     return reason_of(error.__cause__) if error.__cause__ else "exception"
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says, in not too many words."""
+    if reason_of(error) == "interrupted":
+        return "Interrupted from the keyboard (Ctrl-C)."
+    return "".join(format_exception_only(error)).strip()[:MOST_WORDS]
+
+
+def shortened(trace: str) -> str:
+    """A traceback without secrets, and without its middle where it is too long, as with a tensor in its message."""
+    if len(trace) <= MOST_TRACE:
+        return redact_text(trace)
+    half = MOST_TRACE // 2  # without the words that are cut: half a secret has no longer the form of one
+    head, tail = trace[:half].rsplit(None, 1)[0], trace[-half:].split(None, 1)[-1]
+    left_out = len(trace) - len(head) - len(tail)
+    return redact_text(f"{head}\n... {left_out} characters left out ...\n{tail}")
+
+
 class Sigterm:
     """
     Notices SIGTERM. The handler that was there before is called after it, or when [`Sigterm.release`] is.
@@ -49,12 +71,14 @@ class Sigterm:
     Args:
         on_signal (`Callable[[FrameType | None], None]`):
             Called with where the program is.
+        loop ([`TrainingLoop`]):
+            Of the training.
         postpone (`bool`):
-            Whether the earlier handler has to wait for the release.
+            Whether the earlier handler has to wait for the release, as long as the loop runs.
     """
 
-    def __init__(self, on_signal: Callable[[FrameType | None], None], postpone: bool):
-        self.on_signal, self.postpone = on_signal, postpone
+    def __init__(self, on_signal: Callable[[FrameType | None], None], loop: TrainingLoop, postpone: bool):
+        self.on_signal, self.loop, self.postpone = on_signal, loop, postpone
         self.received = self.active = False
         self.pid = os.getpid()
         self.previous: Any = None
@@ -69,6 +93,7 @@ class Sigterm:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.active and os.getpid() == self.pid:  # a forked worker inherits the handler
             self.received = True
+            self.postpone = self.postpone and self.loop.is_running()  # nobody releases what an exception left
             self.on_signal(frame)
             if self.postpone:
                 return
@@ -83,22 +108,36 @@ class Sigterm:
         """Whether the process dies of the signal as soon as the handler is through."""
         return not self.postpone and self.previous == signal.SIG_DFL
 
+    @property
+    def waits(self) -> bool:
+        """Whether a signal came that the earlier handler does not know of."""
+        return self.active and self.received and self.postpone
+
     def release(self) -> None:
         """Put the earlier handler back; a signal that had to wait reaches it now."""
         if not self.active:
             return
-        self.active = False
+        waits, self.active = self.waits, False
         in_main_thread = threading.current_thread() is threading.main_thread()
         if in_main_thread and signal.getsignal(signal.SIGTERM) == self._handle:
             signal.signal(signal.SIGTERM, _first_active(self.previous))
-        if self.received and self.postpone:
+        if waits:
             signal.raise_signal(signal.SIGTERM)
 
 
-class Exits:
+def release_left(loop: TrainingLoop) -> None:
+    """Give SIGTERM back where a training still has it that was left without its end, when another one begins."""
+    handler = signal.getsignal(signal.SIGTERM)
+    while isinstance(handler, MethodType) and isinstance(handler.__self__, Sigterm):
+        sigterm, handler = handler.__self__, handler.__self__.previous
+        if not sigterm.loop.goes_on_beside(loop):
+            sigterm.release()
+
+
+class ExitHooks:
     """
     Hooks into the ways in which a process or a notebook cell ends, for one training. What was hooked before is still
-    called, and all is put back by [`Exits.release`].
+    called, and all is put back by [`ExitHooks.release`].
 
     Args:
         on_end (`Callable[[BaseException | None], None]`):
@@ -115,6 +154,7 @@ class Exits:
         self.pid = os.getpid()
         self.thread = threading.get_ident()
         self.previous: Callable = sys.excepthook
+        self.finalizer: Finalize | None = None
         self.shell: Any = None
         self.crashes: Any = None
 
@@ -122,7 +162,8 @@ class Exits:
         """Hook in."""
         self.active = True
         self.previous, sys.excepthook = sys.excepthook, self._on_exception
-        atexit.register(self._at_exit)
+        # unlike atexit it reaches a worker of multiprocessing, too
+        self.finalizer = Finalize(None, self._at_exit, exitpriority=1)
         if "IPython" in sys.modules:
             from IPython import get_ipython
 
@@ -146,7 +187,8 @@ class Exits:
 
     def _at_exit(self) -> None:
         if self._is_mine():
-            self.on_end(None)
+            error = sys.exception()  # multiprocessing calls this while it is on its way; torch makes an exit of it
+            self.on_end(error.__context__ if isinstance(error, SystemExit) else error)
             self.after()
 
     def _after_cell(self, result: Any) -> None:
@@ -159,7 +201,8 @@ class Exits:
         self.active = False
         if sys.excepthook == self._on_exception:
             sys.excepthook = _first_active(self.previous)
-        atexit.unregister(self._at_exit)
+        if self.finalizer is not None:
+            self.finalizer.cancel()
         if self.shell is not None:
             self.shell.events.unregister("post_run_cell", self._after_cell)
             self.shell = None
@@ -173,6 +216,6 @@ class Exits:
 
 def _first_active(hook: Any) -> Any:
     """The hook itself, or the one before it where it is of a training that has ended."""
-    while isinstance(hook, MethodType) and isinstance(hook.__self__, Exits | Sigterm) and not hook.__self__.active:
+    while isinstance(hook, MethodType) and isinstance(hook.__self__, ExitHooks | Sigterm) and not hook.__self__.active:
         hook = hook.__self__.previous
     return hook

@@ -17,6 +17,7 @@ Signs of life of a training go in; `heartbeat.json`, from which a death can be t
 news that nothing moves any more come out.
 """
 
+import faulthandler
 import os
 import socket
 import threading
@@ -40,6 +41,7 @@ LOW_MEMORY = 0.1  # share of available memory below which every look is written 
 SLOWER = 5  # times the longest that this took lately
 UNKNOWN = 3  # times the floor, for what was not yet seen to end: the first step compiles, the first save is slow
 REMEMBERED = 64
+MOST_HANGS = 20  # kept with their stacks; hang.log has all
 
 # What a training does, and how one says that it does not get on with it.
 DOING = {
@@ -67,8 +69,8 @@ class Watchdog:
         is_training (`Callable[[], bool]`):
             Whether the training thread is still in its loop; asked when nothing has come for some seconds.
         on_hang (`Callable[[dict], None]`):
-            Called by the watchdog's thread once for each hang, with `seconds`, `limit`, `doing` and `step`.
-        on_moving (`Callable[[dict], None]`):
+            Called by the watchdog's thread once for each hang, with `seconds`, `limit`, `doing` and `step`; may add to it.
+        on_recovery (`Callable[[dict], None]`):
             Called with the same dictionary when the training goes on, `seconds` being all that it took.
     """
 
@@ -79,23 +81,26 @@ class Watchdog:
         hang_timeout: float,
         is_training: Callable[[], bool],
         on_hang: Callable[[dict], None],
-        on_moving: Callable[[dict], None],
+        on_recovery: Callable[[dict], None],
     ):
         self.path, self.guard, self.hang_timeout, self.is_training = path, guard, hang_timeout, is_training
-        self.on_hang, self.on_moving = on_hang, on_moving
+        self.on_hang, self.on_recovery = on_hang, on_recovery
         self.step, self.doing, self.since = 0, "start", time.monotonic()
         self.took: dict[str, deque[float]] = {doing: deque(maxlen=REMEMBERED) for doing in DOING}
-        self.hangs: list[dict[str, Any]] = []
+        self.hangs: deque[dict[str, Any]] = deque(maxlen=MOST_HANGS)
         self.hanging: float | None = None  # `since` of the hang
         self.left = 0  # looks in a row that found the training thread elsewhere; one of them may be mistaken
         self.process = psutil.Process()
         self.identity = identity(self.process)
+        self.faulthandler_taken = False
         self.written = self.looked = 0.0
-        self._ended, self._moving = threading.Event(), threading.Lock()
+        self._ended = threading.Event()
+        self._moving = threading.RLock()  # a signal handler may stop what is just being stopped
 
     def start(self) -> None:
         """Write the first heartbeat and start watching."""
         self.since = self.looked = time.monotonic()
+        self.faulthandler_taken = faulthandler.is_enabled()  # by the program, so that a crash leaves no crash.log
         self._write(self.since, *available_memory())
         threading.Thread(target=self._watch, name="trl-diagnostics", daemon=True).start()
 
@@ -144,7 +149,7 @@ class Watchdog:
                 return
             self.hanging = None
         self.hangs[-1]["seconds"] = round(since - hanging, 1)
-        self.on_moving(self.hangs[-1])
+        self.on_recovery(self.hangs[-1])
 
     def _write(self, now: float, available: int, total: int) -> None:
         beat = {
@@ -158,7 +163,8 @@ class Watchdog:
             "available_bytes": available,
             "total_bytes": total,
             "left": self.left > 1,
-            "hangs": self.hangs,
+            "faulthandler_taken": self.faulthandler_taken,
+            "hangs": [{key: hang[key] for key in hang if key != "stack"} for hang in self.hangs],
         }
         write_json(self.path / HEARTBEAT, beat, sync=False)
         self.written = now
