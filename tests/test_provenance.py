@@ -638,3 +638,12 @@ def test_a_reward_model_is_told_by_its_weights():
     torch.manual_seed(0)
     model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
     assert reward_identity([model]) == reward_identity([model]) != reward_identity([other])
+
+
+def test_saving_a_model_does_not_make_it_another_one(tmp_path):
+    """`save_pretrained` adds to the config, and a model that is loaded has what it added."""
+    model = tiny_model()
+    before = model_identity(model)["config_hash"]
+    model.save_pretrained(tmp_path)
+    assert model_identity(model)["config_hash"] == before
+    assert model_identity(type(model).from_pretrained(tmp_path))["config_hash"] == before

@@ -47,6 +47,7 @@ OF_ONE_RUN = (
     COVERAGE,
     f"{START}*.json",
     f"{FINAL}*.json",
+    f"{RESUME}.json",
     f"{RESUME}_[0-9]*.json",
     f"{MEMORY}*.json",
     SNAPSHOTS,
