@@ -16,7 +16,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import mul
 from typing import Any, NamedTuple
 
@@ -102,14 +102,6 @@ class History:
         result = cache[key] = points if whole else _finite(points)
         return result
 
-    def _statistic(self, name: str, n: int) -> float | None:
-        key, cache = (name, n), self._cache
-        if key in cache:
-            return cache[key]
-        window = self.values[-n:] if len(self.values) >= n <= self.unbroken else self.window(n)
-        result = cache[key] = STATISTICS[name](window) if window else None
-        return result
-
     def reader(self, name: str, n: int) -> Callable[[], float | None]:
         """
         A statistic as a function without arguments: what rules ask at every point is looked up once.
@@ -125,7 +117,9 @@ class History:
         if name in ("best", "worst"):
             pair, side = self.extremes.setdefault(n, [None, None]), (name == "best") != self.lower_is_better
             return lambda: pair[side]
-        key, cache, compute = (name, n), self._cache, STATISTICS[name]
+        if name == "mean":
+            return partial(self.mean, n)
+        key, cache, compute = f"{name} {n}", self._cache, STATISTICS[name]  # a text, for its hash is computed once
 
         def read() -> float | None:
             if key in cache:
@@ -139,7 +133,12 @@ class History:
 
     def mean(self, n: int) -> float | None:
         """Mean of the window."""
-        return self._statistic("mean", n)
+        cache = self._cache
+        if n in cache:  # what is asked most has the shortest key
+            return cache[n]
+        window = self.values[-n:] if len(self.values) >= n <= self.unbroken else self.window(n)
+        result = cache[n] = sum(window) / len(window) if window else None
+        return result
 
     def finite_count(self, n: int) -> float:
         """How many of the last `n` points are finite; known from the first point on."""
