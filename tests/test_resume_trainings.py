@@ -114,8 +114,10 @@ def lose_weights(folder):
 
 def more_processes(folder):
     """As if the run had begun with two processes: one computer has no second GPU to try it with."""
-    file = folder / "diagnostics" / "run_metadata_start.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "world_size": 2}))
+    file = folder / f"checkpoint-{STOP}" / "trainer_state.json"
+    state = json.loads(file.read_text())
+    state["stateful_callbacks"]["DiagnosticsCallback"]["attributes"]["saved"]["start"]["world_size"] = 2
+    file.write_text(json.dumps(state))
 
 
 CASES = {
