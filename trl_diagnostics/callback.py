@@ -301,9 +301,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if (continued := self._guard("continuity", self.continuity.update, record)) is not None:
             self._take(continued, args, state)
         if self.resumed and record.phase == "train":
-            self._guard(
-                "stop", self.stop.consider_open, self.engine, self.findings, state.global_step, args.output_dir
-            )
+            where = state.global_step, args.output_dir, self.files.path
+            self._guard("stop", self.stop.consider_open, self.engine, self.findings, *where)
         if self.stop.because and args.world_size == 1:
             control.should_training_stop = True
 
@@ -334,7 +333,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
                 self._guard("live warnings", _show, finding, self.episodes[key] == MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
-        self.stop.consider(finding, state.global_step, args.output_dir)
+        self.stop.consider(finding, state.global_step, args.output_dir, self.files.path)
 
     def _new_stop(self) -> Stop:
         return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self.findings, self._guard)

@@ -18,14 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .ending import judged_by_run, read_postmortem, rules_of
+from .ending import checkpoints_of_run, judged_by_run, read_postmortem, rules_of
 from .engine.engine import Engine
 from .engine.finding import Finding, Record
 from .engine.rule import Rule
 from .metrics.names import MetricMap
 from .sinks.run_dir import MEMORY, START, numbered, read_json
 from .sources.advice import Advice, advise
-from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
+from .sources.checkpoints import SECONDS, Checkpoint, checkpoints, global_step, of_one_run
 from .sources.logs import Run
 from .sources.rows import section
 from .sources.run_files import RUN_DIRECTORY
@@ -182,5 +182,8 @@ def _go_on(run: Run, before: Engine, metadata: dict[str, Any], rules: list[Rule]
 
 def _checkpoints(run: Run) -> list[Checkpoint]:
     if run.kind == RUN_DIRECTORY:
-        return checkpoints(output_dir_of(run.path, run.metadata))
-    return checkpoints(run.path.parent) if run.path.name == "trainer_state.json" else []
+        return checkpoints_of_run(run.path, run.metadata, SECONDS)
+    if run.path.name != "trainer_state.json":
+        return []
+    found = checkpoints(run.path.parent)
+    return of_one_run(found, global_step(run.path) or found[-1].step) if found else []

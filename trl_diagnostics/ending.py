@@ -43,7 +43,7 @@ from .sinks.run_dir import (
 )
 from .sinks.watchdog import DOING, LOW_MEMORY, boot_id, is_alive, pid_namespace
 from .sources.advice import advise, judge_checkpoints
-from .sources.checkpoints import Checkpoint, checkpoints, output_dir_of
+from .sources.checkpoints import Checkpoint, checkpoints, of_one_run, output_dir_of
 from .sources.logs import Run, open_run
 from .sources.rows import section
 from .sources.tables import lines, tail
@@ -136,7 +136,7 @@ def read_postmortem(
     return postmortem(
         reason,
         what,
-        last_step=max([record.step for record in records[-1:]] + [beat["step"] if beat else 0]),
+        last_step=_last_step(run_dir),
         at=max([record.time for record in records[-1:]] + [beat["time"] if beat else 0.0]),
         records=records,
         findings=findings,
@@ -159,8 +159,32 @@ def rewrite_postmortem(
     return written
 
 
+def _last_step(run_dir: Path) -> int:
+    """The last optimizer step that is known to be finished."""
+    known = [(_written(run_dir) or {}).get("last_step", 0), (_heartbeat(run_dir) or {}).get("step", 0)]
+    return max(known + [record.step for record in _last_records(run_dir / METRICS)[-1:]])
+
+
+def checkpoints_of_run(run_dir: Path, metadata: dict[str, Any], seconds: float = CHECK_SECONDS) -> list[Checkpoint]:
+    """
+    The checkpoints in the output folder of a run.
+
+    Args:
+        run_dir (`Path`):
+            Run directory.
+        metadata (`dict[str, Any]`):
+            Its `run_metadata_start.json`, or `{}`.
+        seconds (`float`, *optional*, defaults to `20.0`):
+            Time for reading weights, see [`checkpoints`].
+
+    Returns:
+        `list[Checkpoint]`: by step; those of another run are marked, see [`of_one_run`].
+    """
+    return of_one_run(checkpoints(output_dir_of(run_dir, metadata), seconds), _last_step(run_dir), run_dir)
+
+
 def _judged(run_dir: Path, metadata: dict[str, Any], findings: list[Finding], seconds: float) -> list[Checkpoint]:
-    found = checkpoints(output_dir_of(run_dir, metadata), seconds)
+    found = checkpoints_of_run(run_dir, metadata, seconds)
     return (
         judged_by_run(found, open_run(run_dir), findings, rules_of(metadata, {}) if findings else ()) if found else []
     )

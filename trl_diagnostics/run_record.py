@@ -56,7 +56,7 @@ from .sinks.run_dir import (
 from .sinks.training_loop import TrainingLoop
 from .sinks.watchdog import DOING, Watchdog
 from .sources.advice import advise, judge_checkpoints
-from .sources.checkpoints import Checkpoint, checkpoints
+from .sources.checkpoints import Checkpoint, checkpoints, of_one_run
 from .sources.logs import open_run
 from .sources.resume import HARMLESS, Difference, differences, resume_record
 
@@ -255,7 +255,7 @@ class RunRecord:
     def _write_postmortem(self, reason: str, what: str, trace: str) -> None:
         trace = shortened(trace)
         for seconds in (0.0, CHECK_SECONDS):  # at first without looking into checkpoints, there may be no time for it
-            self.checkpoints = self.guard("checkpoint search", checkpoints, Path(self.args.output_dir), seconds) or []
+            self.checkpoints = self.guard("checkpoint search", self._checkpoints, seconds) or []
             judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
             known = {
                 "found": judged,
@@ -274,6 +274,10 @@ class RunRecord:
                 traceback=trace,
             )
             write_json(self.files.path / POSTMORTEM, self.postmortem)
+
+    def _checkpoints(self, seconds: float) -> list[Checkpoint]:
+        found = checkpoints(Path(self.args.output_dir), seconds)
+        return of_one_run(found, self.state.global_step, self.files.path if seconds else None)
 
     def _final(self, reason: str) -> dict[str, Any]:
         return {

@@ -28,7 +28,7 @@ from .engine.rule import SEVERITIES, Rule
 from .sinks import console
 from .sinks.exits import Sigterm
 from .sources.advice import advise, judge_checkpoints
-from .sources.checkpoints import checkpoints
+from .sources.checkpoints import checkpoints, of_one_run
 
 
 LOGS_KEPT = 256  # more than any built-in rule looks back
@@ -62,30 +62,33 @@ class Stop:
         if record.phase in self.logged:
             self.logged[record.phase].append(record.step)
 
-    def consider(self, finding: Finding, step: int, output_dir: str) -> None:
+    def consider(self, finding: Finding, step: int, output_dir: str, run_dir: Path) -> None:
         """Stop because of a finding that just started, if it is one that stops."""
         if self.severity is None or self.because is not None or finding.state != "started":
             return
         if finding.status == "stable" and finding.level >= self.severity:
             self.because = finding
-            checkpoint = self.guard("checkpoint search", self._last_good_checkpoint, finding, Path(output_dir))
+            where = Path(output_dir), step, run_dir
+            checkpoint = self.guard("checkpoint search", self._last_good_checkpoint, finding, *where)
             console.logger.warning(console.stopped(finding, step, checkpoint))
 
-    def consider_open(self, engine: Engine, findings: list[Finding], step: int, output_dir: str) -> None:
+    def consider_open(
+        self, engine: Engine, findings: list[Finding], step: int, output_dir: str, run_dir: Path
+    ) -> None:
         """Stop a run that was resumed while something was wrong with it, and still is."""
         if self.severity is None or self.because is not None:
             return
         holding = engine.open_episodes(holding=True)
         for finding in findings:
             if holding.get((finding.rule, finding.metric)) == finding.first_step:
-                self.consider(finding, step, output_dir)
+                self.consider(finding, step, output_dir, run_dir)
 
-    def _last_good_checkpoint(self, finding: Finding, output_dir: Path) -> Path | None:
+    def _last_good_checkpoint(self, finding: Finding, output_dir: Path, step: int, run_dir: Path) -> Path | None:
         grave = replace(finding, severity=str(max(finding.level, Severity.HIGH)))  # what stops makes weights suspect
         logs = [Record(step, 0.0, phase, {}) for phase, steps in self.logged.items() for step in steps]
         logs.sort(key=lambda record: record.step)
-        found = judge_checkpoints(checkpoints(output_dir, 0.0), logs, [*self.findings, grave], rules=self.rules)
-        go_on = advise(found).go_on
+        found = of_one_run(checkpoints(output_dir, 0.0), step, run_dir)
+        go_on = advise(judge_checkpoints(found, logs, [*self.findings, grave], rules=self.rules)).go_on
         return go_on and go_on.path
 
     def notice_ignored(self, state: TrainerState) -> None:

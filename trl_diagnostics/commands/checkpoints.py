@@ -64,7 +64,7 @@ def _row(checkpoint: Checkpoint) -> list[str | Text]:
     lacking = ", ".join(part for part in checkpoint.missing if part != "weights")
     score = "" if checkpoint.score is None else f"{checkpoint.scored_by} {number(checkpoint.score)}"
     too_close = [f"too close to {finding}" for finding in checkpoint.too_close]
-    against = "; ".join([*([checkpoint.note] if checkpoint.note else []), *checkpoint.suspect, *too_close])
+    against = "; ".join([*filter(None, (checkpoint.foreign, checkpoint.note)), *checkpoint.suspect, *too_close])
     return [str(checkpoint.step), state, f"lacks {lacking}" if lacking else "complete", score, against]
 
 

@@ -15,7 +15,21 @@
 """A condition goes in, what it needs comes out: how many points, how many of them recent ones."""
 
 from .condition import PLAIN
-from .tree import OF_THE_RECORD, SHORTEST, AnyOf, Function, Metric, Not, Statistic, Sum, Test, children, walk
+from .tree import (
+    OF_THE_RECORD,
+    SHORTEST,
+    AllOf,
+    AnyOf,
+    Comparison,
+    Function,
+    Metric,
+    Not,
+    Statistic,
+    Sum,
+    Test,
+    children,
+    walk,
+)
 from .verdict import SPIKE_POINTS
 
 
@@ -70,3 +84,25 @@ def look_back(tree: Test, window: int) -> int:
         if isinstance(node, Statistic) and node.name not in ("baseline", "best", "worst", "last"):
             recent.append(node.n or window)
     return max(recent)
+
+
+def since_start(tree: Test) -> bool:
+    """
+    Whether a condition says that a metric has never been better than some bound: what was logged before the point at which
+    it became true was no better then. Not so where the bound is what the same metric is now.
+    """
+    match tree:
+        case AllOf():
+            return any(map(since_start, tree.items))
+        case AnyOf():
+            return all(map(since_start, tree.items))
+        case Comparison(operator="<" | "<=" | "==", left=left):
+            never = {node.metric for node in walk(left) if isinstance(node, Statistic) and node.name == "best"}
+            return bool(never - {node.metric for node in walk(tree) if _is_recent(node)})
+    return False
+
+
+def _is_recent(node: Sum | Test) -> bool:
+    if isinstance(node, Statistic):
+        return node.name not in ("best", "worst", "baseline", "std", "mad")
+    return isinstance(node, Metric)

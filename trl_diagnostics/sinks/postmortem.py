@@ -109,6 +109,7 @@ def postmortem(
 
 def about_checkpoints(found: list["Checkpoint"], go_on: "Checkpoint | None", command: str) -> dict[str, Any]:
     """The part of a postmortem that is about checkpoints; arguments as for [`postmortem`]."""
+    found = [checkpoint for checkpoint in found if not checkpoint.foreign]
     finite = [checkpoint for checkpoint in found if checkpoint.finite]
     probed = [checkpoint for checkpoint in found if checkpoint.probed and checkpoint.finite is not False]
     return {

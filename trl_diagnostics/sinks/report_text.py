@@ -206,9 +206,11 @@ def accuracy(rule: str) -> str:
 
 def last_checkpoint(diagnosis: "Diagnosis") -> tuple[str, str]:
     """Whether the last checkpoint is good: one word, and the reasons."""
-    if not diagnosis.checkpoints:
-        return "None", "There is no checkpoint on disk."
-    last = diagnosis.checkpoints[-1]
+    own = [checkpoint for checkpoint in diagnosis.checkpoints if not checkpoint.foreign]
+    if not own:
+        whose = " of this run" if diagnosis.checkpoints else ""
+        return "None", f"There is no checkpoint{whose} on disk."
+    last = own[-1]
     name = f"`{last.path.name}`"
     if not last.usable:
         reason = "its weights are not finite" if last.finite is False else "its weights are missing or damaged"

@@ -20,14 +20,15 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 from ..engine.finding import Finding, Record, Severity
 from ..engine.history import median
-from ..engine.needs import look_back
+from ..engine.needs import look_back, since_start
 from ..engine.rule import Rule
 from ..metrics.names import MetricMap
+from ..words import count
 from .checkpoints import Checkpoint
 
 
@@ -35,6 +36,7 @@ WINDOW = 20  # logs before a checkpoint that say how training was going
 FEWEST = 8  # logs below which they say nothing
 FAR = 5.0  # times the noise of a log: more is another level
 UNSETTLED = 3.0  # times the usual noise
+MOST_REASONS = 4  # against checkpoints, in a sentence
 PROBE = "nonfinite_parameters"
 PROBED = "the probe of that step found no weights that are NaN or infinite"
 STEP_OF_NOISE = 0.954  # median distance of neighbours in Gaussian noise of standard deviation 1
@@ -147,7 +149,8 @@ def judge_checkpoints(
 
     A checkpoint is suspect if a high or critical finding of a stable rule was going on when it was saved, or if the
     reward (without one, the loss) of the last logs was far from its best before, or scattered far more than usual. It is
-    too close to such a finding if that may be due to logs from before the checkpoint.
+    too close to such a finding if that may be due to logs from before the checkpoint. Nothing is said of those that are
+    from another run.
 
     Args:
         found (`Iterable[Checkpoint]`):
@@ -167,8 +170,10 @@ def judge_checkpoints(
         `list[Checkpoint]`: the same, by step.
     """
     found = sorted(found, key=lambda checkpoint: checkpoint.step)
+    found, foreign = [one for one in found if not one.foreign], [one for one in found if one.foreign]
     seen = _Seen(_evaluations(config or {}, metric_map))
-    episodes, rest = _episodes(findings), iter(records if found else ())
+    by_name = {rule.name: rule for rule in rules}
+    episodes, rest = _episodes(findings, by_name), iter(records if found else ())
     record = next(rest, None)
     judged, noises = [], []
     for i, checkpoint in enumerate(found):
@@ -186,13 +191,13 @@ def judge_checkpoints(
     while record is not None and record.step <= last_episode:
         seen.see(record)
         record = next(rest, None)
-    by_name = {rule.name: rule for rule in rules}
     until = [(one, seen.trusted(one, by_name)) for one, _ in episodes]
-    return [_with_too_close(checkpoint, until) for checkpoint in _with_unsettled(judged, noises)]
+    judged = [_with_too_close(checkpoint, until) for checkpoint in _with_unsettled(judged, noises)]
+    return sorted([*judged, *foreign], key=lambda checkpoint: checkpoint.step)
 
 
 def _said(finding: Finding) -> str:
-    return f"{finding.rule} since step {finding.first_step}"
+    return f"{finding.rule} since {f'step {finding.first_step}' if finding.first_step else 'the start'}"
 
 
 def _probed(checkpoint: Checkpoint, seen: _Seen) -> dict[str, Any]:
@@ -235,8 +240,11 @@ def _training(level: _Level | None, step: int) -> dict[str, Any]:
     return {**score, "more_is_better": level.sign > 0}
 
 
-def _episodes(findings: Iterable[Finding]) -> list[tuple[Finding, float]]:
-    """What makes weights suspect, with its last step. What changed at a resume is not about the weights."""
+def _episodes(findings: Iterable[Finding], rules: dict[str, Rule]) -> list[tuple[Finding, float]]:
+    """
+    What makes weights suspect, with its last step. What changed at a resume is not about the weights, and what says that
+    something has never happened was so from the start.
+    """
     grave: dict[tuple[str, str, int], tuple[Finding, float]] = {}
     for finding in findings:
         key = (finding.rule, finding.metric, finding.first_step)
@@ -244,7 +252,8 @@ def _episodes(findings: Iterable[Finding]) -> list[tuple[Finding, float]]:
             grave[key] = (finding, finding.step)
         elif finding.level >= Severity.HIGH and finding.status == "stable" and not finding.metric.startswith("resume"):
             grave[key] = (finding, math.inf)
-    return list(grave.values())
+    always = {name for name, rule in rules.items() if since_start(rule.condition.test)}
+    return [(replace(one, first_step=0) if one.rule in always else one, end) for one, end in grave.values()]
 
 
 def _with_unsettled(judged: list[Checkpoint], noises: list[float]) -> list[Checkpoint]:
@@ -273,16 +282,29 @@ def advise(judged: Iterable[Checkpoint]) -> Advice:
     judged = sorted(judged, key=lambda checkpoint: checkpoint.step)
     if not judged:
         return Advice(None, "There is no checkpoint.", None, "There is no checkpoint.")
-    sound = [checkpoint for checkpoint in judged if checkpoint.usable and not checkpoint.suspect]
+    sound = [one for one in judged if one.usable and not one.foreign and not one.suspect]
     if not sound:
-        why = f"None is fit: {'; '.join(f'step {c.step}: {_against(c)}' for c in judged[-3:])}."
+        why = f"None is fit: {_all_against(judged)}."
         return Advice(None, why, None, why)
     whole = [checkpoint for checkpoint in sound if checkpoint.resumable and not checkpoint.too_close]
     ship, why_ship = _best(sound)
     return Advice(whole[-1] if whole else None, _why_go_on(judged, sound, whole), ship, why_ship)
 
 
+def _all_against(checkpoints: list[Checkpoint]) -> str:
+    """The reasons against neighbours, each once."""
+    groups = [(why, list(same)) for why, same in groupby(checkpoints, _against)]
+    steps = [f"{same[0].step} to {same[-1].step}" if len(same) > 1 else str(same[0].step) for _, same in groups]
+    said = [f"step {span}: {why}" for span, (why, _) in zip(steps, groups, strict=True)]
+    more = (
+        [f"{count(len(said) - MOST_REASONS, 'other reason')} against earlier ones"] if len(said) > MOST_REASONS else []
+    )
+    return "; ".join(more + said[-MOST_REASONS:])
+
+
 def _against(checkpoint: Checkpoint) -> str:
+    if checkpoint.foreign:
+        return checkpoint.foreign
     if checkpoint.finite is False or "weights" in checkpoint.missing:
         return checkpoint.note or "no weights"
     missing = [part for part in checkpoint.missing if part != "random states"]
@@ -297,8 +319,7 @@ def _why_go_on(judged: list[Checkpoint], sound: list[Checkpoint], whole: list[Ch
     known = "finite" if whole[-1].finite else f"of weights that nobody has checked ({whole[-1].note})"
     if not later:
         return f"The last one; it is complete and {known}."
-    reasons = "; ".join(f"step {c.step}: {_against(c)}" for c in later[:3])
-    return f"The last one that is complete and {known} with nothing against it ({reasons})."
+    return f"The last one that is complete and {known} with nothing against it ({_all_against(later)})."
 
 
 def _best(sound: list[Checkpoint]) -> tuple[Checkpoint, str]:

@@ -18,17 +18,21 @@ import json
 import re
 import time
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .rows import section
+from .run_files import start_files
 from .weights import check_weights
 
 
+CALLBACKS = re.compile(r'"stateful_callbacks":\s*(?=\{)')
 CHECKPOINT = re.compile(r"checkpoint-(\d{1,18})")
 STATE = "trainer_state.json"
 HEAD = 2**16  # bytes of a state before its log, which may have many megabytes
+TAIL = 2**24  # bytes of a state after its log, with what the callbacks of the training keep
 NO_TIME = "not looked at, there was no time for it"
 SECONDS = 60.0  # for the weights of all checkpoints together, newest first
 
@@ -66,6 +70,9 @@ class Checkpoint:
         parts (`tuple[str, ...]`), missing (`tuple[str, ...]`):
             What is there, and what is not or cannot be read: weights, optimizer, scheduler, random states, trainer
             state. Both are empty where nothing but the name was looked at.
+        foreign (`str`, *optional*):
+            What shows that it is from another run, or from a part of this one that was given up; filled in by
+            [`of_one_run`].
         suspect (`tuple[str, ...]`, *optional*):
             Reasons to distrust it, from the run's findings and metrics; filled in by [`judge_checkpoints`].
         too_close (`tuple[str, ...]`, *optional*):
@@ -88,6 +95,7 @@ class Checkpoint:
     note: str
     parts: tuple[str, ...]
     missing: tuple[str, ...]
+    foreign: str = ""
     suspect: tuple[str, ...] = ()
     too_close: tuple[str, ...] = ()
     probed: bool = False
@@ -154,6 +162,91 @@ def checkpoints(output_dir: Path, seconds: float = SECONDS) -> list[Checkpoint]:
     deadline = time.monotonic() + seconds
     found = [_checkpoint(step, folder, deadline) for step, folder in reversed(_folders(output_dir))]
     return found[::-1]
+
+
+def of_one_run(found: list[Checkpoint], last_step: int, run_dir: Path | None = None) -> list[Checkpoint]:
+    """
+    Mark the checkpoints that a run did not save. Another training may have used the same folder before.
+
+    Args:
+        found (`list[Checkpoint]`):
+            As given by [`checkpoints`].
+        last_step (`int`):
+            The last optimizer step of the run.
+        run_dir (`Path`, *optional*):
+            Run directory, whose starts are compared with the one that saved a checkpoint. Without it only the steps
+            tell.
+
+    Returns:
+        `list[Checkpoint]`: the same, those of another run with `foreign`.
+    """
+    starts = [_Start.read(file) for file in start_files(run_dir)] if run_dir else []
+    return [replace(one, foreign=_foreign(one, last_step, [start for start in starts if start])) for one in found]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """One start of a run: its id, the step after which it began, and when, in seconds of Unix time."""
+
+    start_id: str | None
+    step: int
+    created: float
+
+    @classmethod
+    def read(cls, file: Path) -> "_Start | None":
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            created = datetime.fromisoformat(data["created"]).timestamp()
+            return cls(data.get("start_id"), int(section(data, "resumed").get("step", 0)), created)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            return None
+
+
+def _foreign(checkpoint: Checkpoint, last_step: int, starts: list[_Start]) -> str:
+    """What shows that a checkpoint is from another run; the empty text where nothing does."""
+    step, by_id = checkpoint.step, {start.start_id: i for i, start in enumerate(starts) if start.start_id}
+    ids = {memory.get("start_id") for memory in saved_memories(checkpoint.path)} - {None} if by_id else set()
+    if ids & by_id.keys():
+        went_back = min(
+            (start.step for start in starts[max(by_id[one] for one in ids & by_id.keys()) + 1 :]), default=step
+        )
+        return f"the run went back to step {went_back} since" if step > went_back else ""
+    if starts and step <= starts[0].step:  # from before a resume out of another run directory
+        return ""
+    if ids:
+        return "from another run, which began by itself"
+    if step > last_step:
+        return f"from an earlier run, this one came to step {last_step}"
+    if starts and (saved := _saved_at(checkpoint.path)) and saved < starts[0].created:
+        return "from an earlier run, saved before this one began"
+    return ""
+
+
+def _saved_at(folder: Path) -> float | None:
+    """When a checkpoint was saved, in seconds of Unix time; a copy may be younger."""
+    state = folder / STATE
+    return state.stat().st_mtime if state.is_file() else None
+
+
+def saved_memories(folder: Path) -> list[dict[str, Any]]:
+    """
+    What the callback left in a checkpoint, that of each callback of its class: `start_id` and `start`, id and metadata of
+    the start of the run that saved it, `resumes` before that, and more.
+
+    Args:
+        folder (`Path`):
+            The checkpoint. Of its `trainer_state.json` only the end is read, the log in it can have gigabytes.
+    """
+    try:
+        with (folder / STATE).open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - TAIL))
+            text = file.read().decode("utf-8", "replace")
+        callbacks, _ = json.JSONDecoder().raw_decode(text, CALLBACKS.search(text).end())
+        kept = [one for kept in callbacks.values() for one in (kept if isinstance(kept, list) else [kept])]
+    except (OSError, ValueError, AttributeError, RecursionError):  # there is no checkpoint, no state or no callback
+        return []
+    kept = [section(section(one, "attributes"), "saved") for one in kept if isinstance(one, dict)]
+    return [memory for memory in kept if memory]
 
 
 def _checkpoint(step: int, folder: Path, deadline: float) -> Checkpoint:

@@ -29,7 +29,7 @@ from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
 from .find import find_runs, states
 from .rows import Log, Row, loads, section
-from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir
+from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir, start_files
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
@@ -241,8 +241,7 @@ def _read_states(found: list[Path]) -> tuple[Path, Log]:
 
 def _read_run_dir(folder: Path) -> Log:
     log = read_jsonl(folder / METRICS)
-    starts = [folder / METADATA, *sorted(folder.glob("run_metadata_start_*.json"), key=_number)]
-    found = [metadata for path in starts if path.is_file() and (metadata := _metadata(path, log.notes))]
+    found = [metadata for path in start_files(folder) if (metadata := _metadata(path, log.notes))]
     config = section(section(found[-1], "diagnostics"), "config") if found else {}
     rows = log.rows if (folder / METRICS).is_file() else lambda: iter(())
     version = found[0].get("trl_version") if found else None
@@ -250,11 +249,6 @@ def _read_run_dir(folder: Path) -> Log:
         log.notes[f"resumed {len(found) - 1} times; the training arguments are those of the last start"] = None
     version = version if isinstance(version, str) else None
     return Log(RUN_DIRECTORY, rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
-
-
-def _number(path: Path) -> int:
-    digits = path.stem.rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else 0
 
 
 def _metadata(path: Path, notes: dict[str, None]) -> dict[str, Any]:

@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A folder goes in; whether [`DiagnosticsCallback`] wrote it comes out, by the names that its files have."""
+"""A folder goes in; whether [`DiagnosticsCallback`] wrote it, and where it wrote what, comes out, by the names of its files."""
 
+import re
 from pathlib import Path
 
 
@@ -21,6 +22,14 @@ METRICS, METADATA = "metrics.jsonl", "run_metadata_start.json"
 POSTMORTEM, HEARTBEAT = "postmortem.json", "heartbeat.json"
 RUN_DIRECTORY = "run directory"  # the kind of such a run
 HEAD = 2**16  # bytes in which metrics show that they are ours; other tools have files of that name
+
+
+def start_files(folder: Path) -> list[Path]:
+    """The metadata of each start of a run, in order, as far as they are there."""
+    found = [
+        (re.fullmatch(r"run_metadata_start(?:_(\d{1,9}))?\.json", file.name), file) for file in folder.glob("run_*")
+    ]
+    return [file for _, file in sorted((int(match[1] or 0), file) for match, file in found if match)]
 
 
 def is_run_dir(folder: Path) -> bool:
