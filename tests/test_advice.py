@@ -135,7 +135,7 @@ def test_what_a_probe_saw_when_a_checkpoint_was_saved_is_no_proof(finite):
     assert [one.probed for one in judged] == [True, False, False] and [one.finite for one in judged] == [finite] * 3
     note = "not looked at; the probe of that step found no weights that are NaN or infinite"
     assert judged[0].note == ("" if finite else note) and judged[1].note == found[1].note
-    said = about_checkpoints(judged, None, "")
+    said = about_checkpoints(judged, None, "", "killed", "")
     assert said["last_checkpoint_finite_by_probe"] == "checkpoint-10"
     assert said["last_verified_finite_checkpoint"] == ("checkpoint-30" if finite else None)
 
@@ -367,7 +367,9 @@ def test_checkpoints_of_another_run_are_no_part_of_any_advice(tmp_path):
         "The last one that is complete and finite with nothing against it (step 150: from another run, which began by "
         "itself)."
     )
-    assert about_checkpoints(judged, found.go_on, "")["last_checkpoint"] == str(tmp_path / "checkpoint-100")
+    assert about_checkpoints(judged, found.go_on, "", "killed", "")["last_checkpoint"] == str(
+        tmp_path / "checkpoint-100"
+    )
     only = advise([one for one in judged if one.foreign])
     assert (only.go_on, only.why_ship) == (
         None,

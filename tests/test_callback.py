@@ -273,7 +273,9 @@ def test_a_checkpoint_between_two_logs_is_not_trusted(tmp_path, caplog):
     assert said.endswith(f"Resume from {tmp_path}/checkpoint-8.")
     ended = json.loads((tmp_path / "diagnostics" / "postmortem.json").read_text())
     assert ended["last_verified_finite_checkpoint"] == f"{tmp_path}/checkpoint-12"
-    assert ended["resume_command"].endswith(f'with trainer.train(resume_from_checkpoint="{tmp_path}/checkpoint-8")')
+    assert ended["resume_command"].startswith(
+        f'set trainer.train(resume_from_checkpoint="{tmp_path}/checkpoint-8") in '
+    )
 
 
 def test_stop_without_a_checkpoint_says_so(tmp_path, caplog):

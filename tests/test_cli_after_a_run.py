@@ -93,7 +93,7 @@ def test_postmortem_of_a_run_that_ended_well(tmp_path, capsys):
     run_dir(tmp_path)
     code, out, _ = run(capsys, "postmortem", tmp_path / "diagnostics")
     assert code == 0 and out.startswith("The run came to its end at step 200, ")
-    assert "After       no finding" in out and "Go on with" not in out and "Traceback" not in out
+    assert "After       no finding" in out and "To go on" not in out and "Traceback" not in out
 
 
 DIES = """

@@ -583,3 +583,20 @@ def test_the_last_step_of_a_log_of_one_line(text, tmp_path):
     file = tmp_path / ("log.jsonl" if text.startswith("{") else "log.csv")
     file.write_bytes(text.encode())
     assert open_run(file, "sft").log.last_step() == 7
+
+
+def test_what_is_left_of_a_run_directory_holds_no_run(tmp_path):
+    content = {"final_metrics": {"loss": 1.0}, "records": [{"step": 3, "metrics": {"loss": 1.0}}], "last_step": 3}
+    for name in (
+        "run_metadata_final.json",
+        "run_metadata_final_2.json",
+        "coverage.json",
+        "memory_1.json",
+        "resume_1.json",
+    ):
+        write(tmp_path / "diagnostics" / name, content)
+    write(tmp_path / "diagnostics" / "findings.jsonl", [{"step": 3, "evidence": {"loss": 1.0}}])
+    assert find_runs(tmp_path) == []
+    write(tmp_path / "diagnostics" / "postmortem.json", content)
+    assert find_runs(tmp_path) == [tmp_path / "diagnostics"]
+    assert list(open_run(tmp_path).records()) == []

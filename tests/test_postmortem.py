@@ -30,9 +30,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from trl_diagnostics import DiagnosticsError, Finding, Record
+from trl_diagnostics.cli import main
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.ending import UNREADABLE, VANISHED, how_it_ended, read_postmortem
-from trl_diagnostics.sinks.postmortem import command_line, final_metrics, postmortem, resume_command
+from trl_diagnostics.sinks.postmortem import about_checkpoints, command_line, final_metrics, postmortem, resume_command
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import boot_id, identity
 from trl_diagnostics.sources.advice import advise, judge_checkpoints
@@ -103,7 +104,8 @@ def test_a_postmortem_is_strict_json_with_everything_in_its_place():
     assert said["root_finding"]["rule"] == "r" and said["root_finding"]["fix"] == "do"
     assert (said["last_checkpoint"], said["checkpoint_note"]) == ("/out/checkpoint-8", "layer.weight is NaN")
     assert said["last_verified_finite_checkpoint"] == "/out/checkpoint-4"
-    assert said["resume_command"] == 'python t.py  # with trainer.train(resume_from_checkpoint="/out/checkpoint-4")'
+    how = 'set trainer.train(resume_from_checkpoint="/out/checkpoint-4") in t.py and start it as before: python t.py'
+    assert said["resume_command"] == how
     assert [Record.from_json(line).step for line in said["records"]] == [8, 9]
 
 
@@ -157,21 +159,24 @@ def test_the_root_is_the_first_cause_and_no_remark():
 )
 def test_where_to_go_on_from(found, findings, step):
     said = content(found=found, findings=findings)["resume_command"]
-    assert said == (None if step is None else f'trainer.train(resume_from_checkpoint="/out/checkpoint-{step}")')
+    how = 'set trainer.train(resume_from_checkpoint="/out/checkpoint-{}") in the script and start it as before'
+    assert said == (None if step is None else how.format(step))
 
 
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        ("", 'trainer.train(resume_from_checkpoint="/c 1")'),
-        ("python my.py --lr 1", 'python my.py --lr 1  # with trainer.train(resume_from_checkpoint="/c 1")'),
         ("trl sft --config a.yaml", "trl sft --config a.yaml --resume_from_checkpoint '/c 1'"),
         ("/v/bin/python /v/bin/trl dpo", "/v/bin/python /v/bin/trl dpo --resume_from_checkpoint '/c 1'"),
         ("python trl/scripts/sft.py", "python trl/scripts/sft.py --resume_from_checkpoint '/c 1'"),
         ("python my.py --resume_from_checkpoint old --lr 1", "python my.py --lr 1 --resume_from_checkpoint '/c 1'"),
         ("python my.py --resume-from-checkpoint=old '# 1'", "python my.py '# 1' --resume_from_checkpoint '/c 1'"),
         ("srun x/bin/trl sft  # a note", "srun x/bin/trl sft --resume_from_checkpoint '/c 1'  # a note"),
-        ("python my.py  # a note", 'python my.py  # a note, with trainer.train(resume_from_checkpoint="/c 1")'),
+        (
+            "python my.py  # a note",
+            'set trainer.train(resume_from_checkpoint="/c 1") in my.py and start it as before: python my.py  # a note',
+        ),
+        ("", 'set trainer.train(resume_from_checkpoint="/c 1") in the script and start it as before'),
     ],
 )
 def test_the_command_to_go_on_with(command, line):
@@ -409,7 +414,8 @@ def test_metadata_of_another_release_costs_only_the_command(tmp_path, gone):
         tmp_path / "diagnostics" / "run_metadata_start.json", {"command": "x", "arguments": [], "diagnostics": 1}
     )
     said = read_postmortem(tmp_path / "diagnostics")["resume_command"]
-    assert said == f'trainer.train(resume_from_checkpoint="{tmp_path}/checkpoint-4")'
+    where = f'trainer.train(resume_from_checkpoint="{tmp_path}/checkpoint-4")'
+    assert said == f"set {where} in the script and start it as before"
 
 
 def test_how_a_run_ended_is_told_without_a_look_into_checkpoints(tmp_path, gone, monkeypatch):
@@ -419,13 +425,39 @@ def test_how_a_run_ended_is_told_without_a_look_into_checkpoints(tmp_path, gone,
     assert how_it_ended(tmp_path / "diagnostics") == ("killed", VANISHED)
 
 
+@pytest.mark.parametrize(
+    ("reason", "what", "resumed"),
+    [
+        ("exception", "ValueError: no", True),
+        ("stopped_by_rule", "no", True),
+        ("completed", "Training reached its end, step 9.", False),
+        ("unfinished", "The run goes on.", False),
+        ("exception", "DiagnosticsError: fail_on_resume_mismatch: this is not the run that was recorded in x:", False),
+    ],
+)
+def test_how_to_resume_is_said_where_it_makes_sense(reason, what, resumed):
+    found = [Checkpoint(4, Path("checkpoint-4"), True, "", (), ())]
+    said = about_checkpoints(found, found[0], "python my.py", reason, what)
+    assert bool(said["resume_command"]) == resumed and said["last_checkpoint"] == "checkpoint-4"
+
+
+def test_a_run_that_hangs_has_to_be_ended_first(tmp_path, gone, capsys):
+    run_dir = run(tmp_path / "diagnostics", identity(psutil.Process()))
+    write_json(run_dir / "postmortem.json", content() | {"exit_reason": "hang", "resume_command": "trl sft --x"})
+    for who, said in (({}, f"end process {os.getpid()} first, then trl sft --x"), (gone, "trl sft --x")):
+        run(run_dir, identity(psutil.Process()) | who)
+        with pytest.raises(SystemExit):
+            main(["postmortem", str(run_dir)])
+        assert f"\nTo go on    {said}\n" in capsys.readouterr().out
+
+
 def test_what_the_report_decides_by_all_records_is_in_the_postmortem(tmp_path, gone):
     for step in (4, 8):
         save(tmp_path / f"checkpoint-{step}")
     run_dir = run(tmp_path / "diagnostics", gone, [record(i) for i in range(1, 10)], [finding("r", "high", 7)])
     diagnosis = diagnose(open_run(run_dir), [])
-    assert diagnosis.advice.go_on.step == 8 and diagnosis.postmortem["resume_command"].endswith('checkpoint-8")')
-    assert read_postmortem(run_dir)["resume_command"].endswith('checkpoint-4")')  # by the findings of the run
+    assert diagnosis.advice.go_on.step == 8 and "checkpoint-8" in diagnosis.postmortem["resume_command"]
+    assert "checkpoint-4" in read_postmortem(run_dir)["resume_command"]  # by the findings of the run
 
 
 def test_hangs_that_were_over_are_told(tmp_path, gone):

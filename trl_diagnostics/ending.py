@@ -131,7 +131,7 @@ def read_postmortem(
     judged, command = judged or [], command_line(metadata)
     if written is not None:
         written |= {"exit_reason": reason, "what": what}
-        return written | about_checkpoints(judged, advise(judged).go_on, command) if judged else written
+        return written | about_checkpoints(judged, advise(judged).go_on, command, reason, what) if judged else written
     beat, records = _heartbeat(run_dir), _last_records(run_dir / METRICS)
     return postmortem(
         reason,
@@ -154,7 +154,8 @@ def rewrite_postmortem(
     """Put what all records say about the checkpoints into `postmortem.json`, which was written by the last ones."""
     if not written:  # the writing failed
         return written
-    written = written | about_checkpoints(judged, advise(judged).go_on, command)
+    how = written["exit_reason"], written["what"]
+    written = written | about_checkpoints(judged, advise(judged).go_on, command, *how)
     write_json(run_dir / POSTMORTEM, written)
     return written
 
@@ -252,6 +253,14 @@ def _without_end(beat: dict[str, Any]) -> tuple[str, str]:
         )
     said = [VANISHED, OR_CRASHED if beat.get("faulthandler_taken") else "", _memory(beat)]
     return "killed", " ".join(filter(None, said))
+
+
+def still_there(run_dir: Path) -> int | None:
+    """The process of a run, if it is on this machine and has not ended; for example one that hangs."""
+    beat = _heartbeat(run_dir)
+    if beat is None or beat["host"] != socket.gethostname() or beat["boot_id"] != boot_id():
+        return None
+    return beat["pid"] if beat.get("pid_namespace", pid_namespace()) == pid_namespace() and is_alive(beat) else None
 
 
 def _elsewhere(where: str, silent: float, ago: str) -> tuple[str, str]:

@@ -21,7 +21,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..ending import read_postmortem
+from ..ending import read_postmortem, still_there
 from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
 from ..sinks.report_text import ENDED, KEY_METRICS
@@ -78,7 +78,8 @@ def _facts(path: Path, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for hang in found["hangs"]:
         yield "Hang", f"{duration(hang['seconds'])} without a step after step {hang['step']}"
     yield "Checkpoint", _checkpoint(found)
-    yield "Go on with", found["resume_command"] if found["exit_reason"] != "completed" else ""
+    pid, command = still_there(path) if found["exit_reason"] == "hang" else None, found["resume_command"] or ""
+    yield "To go on", f"end process {pid} first, then {command}" if pid and command else command
 
 
 def _checkpoint(found: dict[str, Any]) -> str:

@@ -34,6 +34,7 @@ RECORDS = 50  # the last ones, kept with the postmortem
 LAST_FINDINGS = 10
 RESUME = "__resume_from_checkpoint"  # an option of transformers may be written with - or _
 
+REFUSED = "fail_on_resume_mismatch: "  # how the message of a resume that was refused begins
 CAUGHT = (
     "Training was left without its end while the process went on: the program caught an exception, or called sys.exit(). "
     "Used as `with DiagnosticsCallback(...) as diagnostics:` around trainer.train(), the next postmortem has the "
@@ -101,14 +102,21 @@ def postmortem(
         "hangs": list(hangs),
         "root_finding": root.to_json() if root else None,
         "last_findings": [finding.to_json() for finding in findings[-LAST_FINDINGS:]],
-        **about_checkpoints(found, go_on, command),
+        **about_checkpoints(found, go_on, command, exit_reason, what),
         "final_metrics": final_metrics(records),
         "records": [record.to_json() for record in records[-RECORDS:]],
     }
 
 
-def about_checkpoints(found: list["Checkpoint"], go_on: "Checkpoint | None", command: str) -> dict[str, Any]:
-    """The part of a postmortem that is about checkpoints; arguments as for [`postmortem`]."""
+def about_checkpoints(
+    found: list["Checkpoint"], go_on: "Checkpoint | None", command: str, exit_reason: str, what: str
+) -> dict[str, Any]:
+    """
+    The part of a postmortem that is about checkpoints; arguments as for [`postmortem`]. A run that is at its end or still
+    going on is not to be resumed, and one that was refused is refused again.
+    """
+    if exit_reason in ("completed", "unfinished") or REFUSED in what:
+        go_on = None
     found = [checkpoint for checkpoint in found if not checkpoint.foreign]
     finite = [checkpoint for checkpoint in found if checkpoint.finite]
     probed = [checkpoint for checkpoint in found if checkpoint.probed and checkpoint.finite is not False]
@@ -170,7 +178,7 @@ def _launched(argv: list[str], processes: int, metadata: dict[str, Any]) -> str:
 
 def resume_command(command: str, checkpoint: Path) -> str:
     """
-    How to go on, as a line for the shell.
+    How to go on.
 
     Args:
         command (`str`):
@@ -179,8 +187,9 @@ def resume_command(command: str, checkpoint: Path) -> str:
             Folder to go on from.
 
     Returns:
-        `str`: the command with `--resume_from_checkpoint` for TRL's own scripts, and for others that were started with
-        it; for the rest what to put into them.
+        `str`: a line for the shell, the command with `--resume_from_checkpoint`, for TRL's own scripts and for others that
+        were started with it; for the rest, in words, what to put into them and how to start them. As it is, such a
+        command would begin at step 0 in the same folder.
     """
     argv, folder = shlex.split(command, comments=True), str(checkpoint)
     note = command.removeprefix(shlex.join(argv)).removeprefix("  # ")
@@ -191,8 +200,9 @@ def resume_command(command: str, checkpoint: Path) -> str:
     if is_trl or kept != argv:
         resumed = shlex.join([*kept, "--resume_from_checkpoint", folder])
         return f"{resumed}  # {note}" if note else resumed
-    call = f'trainer.train(resume_from_checkpoint="{folder}")'
-    return f"{command}{',' if note else '  #'} with {call}" if command else call
+    script = next((word for word in argv if word.endswith(".py")), "the script")
+    start = f": {command}" if command else ""
+    return f'set trainer.train(resume_from_checkpoint="{folder}") in {script} and start it as before{start}'
 
 
 def final_metrics(records: list[Record]) -> dict[str, Any]:

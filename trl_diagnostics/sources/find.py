@@ -36,7 +36,9 @@ ELSEWHERE = re.compile(r"\..*|__pycache__|node_modules|site-packages")
 NO_LOG = re.compile(
     r".*config\.json|.*\.index\.json|.*tokenizer.*|vocab\.json|special_tokens_map\.json|added_tokens\.json|"
     r"dataset_.*\.json|package.*\.json|(all|train|eval|predict)_results\.json|wandb-(summary|metadata)\.json|"
-    r"requirements\.txt"
+    r"requirements\.txt|"
+    # ours
+    r"findings\.jsonl|(run_metadata|resume|memory|postmortem|coverage|heartbeat)(_\w+)?\.json"
 )
 LOSS = re.compile(rb"""["'](?:train/|eval/|train_|eval_)?loss["']\s*:|["']objective/""")
 STEP = re.compile(rb"""["'](?:train/)?(?:_step|step|global_step|epoch|episode)["']\s*:|"log_history"|"stream_name\"""")
