@@ -130,11 +130,6 @@ class TestState:
         assert (run.trainer, run.confidence, run.trl_version) == ("onlinedpo", 0.95, "0.24.0")
         assert run.trainer_how == "the model card beside it says OnlineDPO"
 
-    def test_a_large_file_says_so(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("trl_diagnostics.sources.tables.LARGE", 10)
-        run = open_run(write(tmp_path / "a.json", log_history()))
-        assert run.notes == ("a.json: 0 MiB, loaded whole; JSON lines and CSV are read row by row",)
-
 
 class TestSteps:
     def test_they_may_be_missing_repeated_or_go_back(self, tmp_path):

@@ -28,9 +28,10 @@ from ..engine.finding import DiagnosticsError, Record
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
 from .find import find_runs, states
+from .notebook import read_notebook
 from .rows import Log, Row, loads, section
 from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir, start_files
-from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl, read_notebook
+from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
 from .trainer_guess import Guess, infer, known_version, model_card, reference_free

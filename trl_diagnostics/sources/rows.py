@@ -179,15 +179,16 @@ def loads(text: str) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     # half a surrogate pair is legal in JSON, and no file or terminal takes it
-    return _clean(data) if "\\ud" in text or "\\uD" in text else data
+    return without_surrogates(data) if "\\ud" in text or "\\uD" in text else data
 
 
-def _clean(data: Any) -> Any:
+def without_surrogates(data: Any) -> Any:
+    """The same data, in their texts a question mark for each half of a surrogate pair."""
     match data:
         case str():
             return data.encode("utf-8", "replace").decode()
         case list():
-            return [_clean(item) for item in data]
+            return [without_surrogates(item) for item in data]
         case dict():
-            return {_clean(key): _clean(value) for key, value in data.items()}
+            return {without_surrogates(key): without_surrogates(value) for key, value in data.items()}
     return data

@@ -12,27 +12,29 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A CSV, JSON, JSON-lines or notebook file goes in, its `Log` comes out."""
+"""A CSV, JSON or JSON-lines file goes in, its `Log` comes out."""
 
 import csv
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from html.parser import HTMLParser
 from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..engine.finding import NON_FINITE, DiagnosticsError
 from ..words import count
+from .json_stream import stream
 from .rows import Log, Row, loads, to_rows
 
 
 LONGEST_LINE = 2**26  # characters; a longer one is read in pieces, which are then no JSON
 TAIL = 2**18  # bytes at the end of a file, in which its last step is looked for
-LARGE = 100 * 2**20  # bytes of JSON that take noticeable memory
+LARGE = 2**24  # bytes of JSON that take noticeable memory
 # Columns of the table that a notebook shows while it trains.
 COLUMNS = {"training_loss": "loss", "validation_loss": "loss"}
 # A chart of W&B, exported: one column for each run, with the lowest and highest value of each bucket beside it.
@@ -234,14 +236,21 @@ def load_json(path: Path) -> Any:
     Raises:
         [`DiagnosticsError`]: if it is not JSON, or not all of it.
     """
-    with open_text(path) as file:
-        text = file.read()
+    with open_text(path) as file, _no_json(path):
+        return loads(file.read())
+
+
+@contextmanager
+def _no_json(path: Path) -> Iterator[None]:
+    """Turns what the parser says into the error of the file."""
     try:
-        return loads(text)
+        yield
     except json.JSONDecodeError as error:
-        cut = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        cut = error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated")
         problem = f"cut off in line {error.lineno}" if cut else f"no JSON in line {error.lineno}: {error.msg}"
         raise DiagnosticsError(f"{path}: {problem}") from None
+    except RecursionError:
+        raise DiagnosticsError(f"{path}: nested too deeply") from None
     except ValueError as error:  # nested too deeply, or a number of thousands of digits
         raise DiagnosticsError(f"{path}: {error}") from None
 
@@ -252,23 +261,46 @@ def read_json(path: Path) -> Log:
 
     Args:
         path (`Path`):
-            The file. It is loaded whole.
+            The file. If it is large, its log is read row by row, and the rest is loaded.
 
     Raises:
         [`DiagnosticsError`]: if it is not JSON.
     """
+    if os.path.getsize(path) > LARGE:
+        return _read_large(path)
     data = load_json(path)
     is_state = isinstance(data, dict) and isinstance(data.get("log_history"), list)
-    found = _dicts(data["log_history"]) if is_state else find_rows(data)
-    log = Log("trainer_state.json" if is_state else "JSON", lambda: to_rows(_tables(found)))
+    found = dicts(data["log_history"]) if is_state else find_rows(data)
+    log = Log("trainer_state.json" if is_state else "JSON", lambda: to_rows(split_rows(found)))
     log.config.update(_planned(data))
-    size = os.path.getsize(path)
-    if size > LARGE:
-        log.notes[f"{path.name}: {size / 2**20:,.0f} MiB, loaded whole; JSON lines and CSV are read row by row"] = None
     return log
 
 
-def _tables(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _read_large(path: Path) -> Log:
+    """As [`read_json`]: once for the rest and for what is wrong with it, then as often as it is asked for its rows."""
+    rest: dict[str, Any] = {}
+    kinds = Counter(isinstance(row, dict) for row in _streamed(path, rest))
+    is_state = isinstance(rest.get("log_history"), list)
+    if is_state or kinds[True] and not kinds[False]:
+        log = Log(
+            "trainer_state.json" if is_state else "JSON",
+            lambda: to_rows(split_rows(row for row in _streamed(path, {}) if isinstance(row, dict))),
+        )
+    else:
+        found = find_rows(rest)
+        log = Log("JSON", lambda: to_rows(split_rows(found)))
+        size = f"{os.path.getsize(path) / 2**20:,.0f} MiB"
+        log.notes[f"{path.name}: {size}, loaded whole; JSON lines and CSV are read row by row"] = None
+    log.config.update(_planned(rest))
+    return log
+
+
+def _streamed(path: Path, rest: dict[str, Any]) -> Iterator[Any]:
+    with open_text(path) as file, _no_json(path):
+        yield from stream(file, rest)
+
+
+def split_rows(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     return (part for row in found for part in table_row(row))
 
 
@@ -278,7 +310,7 @@ def _planned(data: Any) -> dict[str, int]:
     return {"max_steps": steps} if isinstance(steps, int) and not isinstance(steps, bool) and steps > 0 else {}
 
 
-def _dicts(data: list[Any]) -> list[dict[str, Any]]:
+def dicts(data: list[Any]) -> list[dict[str, Any]]:
     return [row for row in data if isinstance(row, dict)]
 
 
@@ -300,81 +332,3 @@ def _transposed(data: dict[str, Any]) -> list[dict[str, Any]]:
     length = len(columns["loss"])
     columns = {key: value for key, value in columns.items() if len(value) == length}
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
-
-
-class _Tables(HTMLParser):
-    """Collects the cells of every table."""
-
-    def __init__(self):
-        super().__init__()
-        self.tables: list[list[list[str]]] = []
-        self.in_cell = False
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.in_cell = tag in ("td", "th") and bool(self.tables)
-        if tag == "table":
-            self.tables.append([])
-        elif self.tables and tag == "tr":
-            self.tables[-1].append([])
-        elif self.in_cell:
-            self.tables[-1] = self.tables[-1] or [[]]
-            self.tables[-1][-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        self.in_cell = False
-
-    def handle_data(self, data: str) -> None:
-        if self.in_cell:
-            self.tables[-1][-1][-1] += data
-
-
-def notebook_outputs(path: Path) -> Iterator[tuple[str, str]]:
-    """
-    What the cells of a saved notebook show: `"text/html"` or `"text/plain"`, and the text.
-
-    Raises:
-        [`DiagnosticsError`]: if it is not JSON.
-    """
-    data = load_json(path)
-    for cell in _dicts(_list(data, "cells")):
-        for output in _dicts(_list(cell, "outputs")):
-            shown = output.get("data")
-            html = shown.get("text/html") if isinstance(shown, dict) else None
-            kind, text = ("text/plain", output.get("text")) if html is None else ("text/html", html)
-            yield kind, "".join(map(str, text)) if isinstance(text, list) else str(text or "")
-
-
-def _list(data: Any, key: str) -> list[Any]:
-    value = data.get(key) if isinstance(data, dict) else None
-    return value if isinstance(value, list) else []
-
-
-def html_tables(html: str) -> Iterator[list[dict[str, str]]]:
-    """The tables of training in an HTML text, each as rows of cells by column."""
-    parser = _Tables()
-    parser.feed(html)
-    for header, *body in filter(None, parser.tables):
-        names = [name.strip() for name in header]
-        if "Training Loss" in names or "Validation Loss" in names:
-            yield [dict(zip(names, cells, strict=False)) for cells in body]
-
-
-def read_notebook(path: Path, read_text: Callable[[Iterator[str]], Log]) -> Log:
-    """
-    A saved notebook: the longest table of training that it shows, or the logs that it printed.
-
-    Args:
-        path (`Path`):
-            The `.ipynb` file.
-        read_text (`Callable[[Iterator[str]], Log]`):
-            Reads printed lines.
-    """
-    outputs = list(notebook_outputs(path))
-    tables = [table for kind, text in outputs if kind == "text/html" for table in html_tables(text)]
-    if not tables:
-        return read_text(line for kind, text in outputs if kind == "text/plain" for line in text.splitlines(True))
-    longest = max(tables, key=len)
-    log = Log("notebook", lambda: to_rows(_tables(longest)), partial=is_partial([*longest[0]]) if longest else True)
-    if len(tables) > 1:
-        log.notes[f"{path.name}: of {len(tables)} tables only the longest is read, {len(longest)} rows"] = None
-    return log
