@@ -31,7 +31,7 @@ from trl_diagnostics.engine.rulebook import collect_rules
 from trl_diagnostics.metrics.names import MetricMap
 from trl_diagnostics.sinks.postmortem import about_checkpoints
 from trl_diagnostics.sources.advice import advise, judge_checkpoints
-from trl_diagnostics.sources.checkpoints import Checkpoint, checkpoints, of_one_run, saved_memories
+from trl_diagnostics.sources.checkpoints import Checkpoint, checkpoints, of_one_run, saved_memories, saved_start
 from trl_diagnostics.stop import Stop
 
 
@@ -384,3 +384,11 @@ def test_a_state_that_says_nothing_of_its_callbacks(text, tmp_path):
     checkpoint(tmp_path, 5)
     (tmp_path / "checkpoint-5" / "trainer_state.json").write_text(text)
     assert saved_memories(tmp_path / "checkpoint-5") == saved_memories(tmp_path) == []
+
+
+def test_the_start_that_saved_a_checkpoint_comes_back_without_its_log(tmp_path, monkeypatch):
+    saved(tmp_path, 5, "a")
+    state = tmp_path / "checkpoint-5" / "trainer_state.json"
+    monkeypatch.setattr("trl_diagnostics.sources.checkpoints.TAIL", state.stat().st_size - 30)
+    assert [memory["start_id"] for memory in saved_memories(state.parent)] == ["a"]
+    assert saved_start(state.parent) == {"x": 1} and saved_start(tmp_path) == {}

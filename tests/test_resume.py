@@ -453,7 +453,8 @@ def test_the_first_and_the_tenth_log_are_answered():
     first, tenth = play(series())
     assert (first.step, first.phase, first.metrics) == (101, "resume", {"resume_first_log": 1.0})
     assert (tenth.step, tenth.phase) == (100 + AFTER, "resume")
-    assert set(tenth.metrics) == {"resume_shift/loss", "resume_change/loss", "resume_chance/loss"}
+    names = ("shift", "change", "chance", "was_low", "was_high", "now")
+    assert set(tenth.metrics) == {f"resume_{name}/loss" for name in names}
     assert abs(tenth.metrics["resume_shift/loss"]) < 2
 
 

@@ -425,7 +425,9 @@ def test_a_run_started_by_mistake_does_not_get_between_a_run_and_its_resume(copi
 
 def test_a_resume_with_another_learning_rate(copied, caplog):
     overrides = {"resume": str(copied / "checkpoint-4"), "max_steps": 8, "learning_rate": 1e-5, **SAVING}
-    train("sft", copied, DiagnosticsCallback(), **overrides)
+    train("sft", copied, DiagnosticsCallback(), **overrides, save_total_limit=9)
+    harmless = next(said for said in caplog.messages if "other than before the resume" in said)
+    assert "save_total_limit was None and is 9" in harmless and "learning_rate" not in harmless
     assert "resume_learning_rate_changed" in [finding.rule for finding in findings(copied)]
 
 
@@ -441,6 +443,7 @@ def test_a_mismatch_raises_before_the_first_step_every_time(copied):
             "Undo these changes, or leave fail_on_resume_mismatch out to go on with them.",
         ]
         assert ended(copied) == ("exception", 4)
+        assert json.loads((copied / "diagnostics" / "postmortem.json").read_text())["resume_command"] is None
     after = (copied / "diagnostics" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in after if '"train"' in line] == [
         json.loads(line)["step"] for line in before if '"train"' in line

@@ -198,6 +198,8 @@ class RunRecord:
         checkpoint = resumed_from(self.args, step)
         different = differences(before, metadata, checkpoint)
         self.files.write_metadata(RESUME, {"step": step, "differences": [one.to_json() for one in different]})
+        if harmless := [str(one) for one in different if one.effect == HARMLESS]:
+            console.logger.info("TRL diagnostics: other than before the resume, harmless: %s", "; ".join(harmless))
         return resume_record(before, metadata, checkpoint, step), _mismatch(different, self.files.path)
 
     def beat(self, doing: str) -> None:

@@ -249,6 +249,11 @@ def saved_memories(folder: Path) -> list[dict[str, Any]]:
     return [memory for memory in kept if memory]
 
 
+def saved_start(folder: Path) -> dict[str, Any]:
+    """Metadata of the start of the run that saved a checkpoint, to compare with another; `{}` where it has none."""
+    return next((section(memory, "start") for memory in reversed(saved_memories(folder))), {})
+
+
 def _checkpoint(step: int, folder: Path, deadline: float) -> Checkpoint:
     weights = check_weights(folder, deadline)
     missing = missing_parts(folder)

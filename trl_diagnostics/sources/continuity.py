@@ -16,7 +16,7 @@
 
 import math
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..engine.finding import Record
 from ..engine.history import mad, median
@@ -126,8 +126,7 @@ class Continuity:
         for name, after in self.after.items():
             before = list(self.bands.get(name, ()))
             if len(before) >= FEWEST and len(after) >= AFTER // 2 and (found := compare_logs(before, after)):
-                names = (f"resume_shift/{name}", f"resume_change/{name}", f"resume_chance/{name}")
-                metrics |= zip(names, found, strict=True)
+                metrics |= {f"resume_{what}/{name}": value for what, value in found._asdict().items()}
         return metrics
 
     def _adopt(self) -> None:
@@ -155,7 +154,18 @@ class Continuity:
         self.after = {name: list(values) for name, values in state["after"].items()}
 
 
-def compare_logs(before: list[float], after: list[float]) -> tuple[float, float, float] | None:
+class Shift(NamedTuple):
+    """How far some logs are from those before them; the names of the numbers in the resume record."""
+
+    shift: float  # standard deviations of a single log
+    change: float  # relative to the level before
+    chance: float  # of a difference like this between equals
+    was_low: float  # where single logs were, two standard deviations around the level before
+    was_high: float
+    now: float  # level after
+
+
+def compare_logs(before: list[float], after: list[float]) -> Shift | None:
     """
     How far some logs are from those before them.
 
@@ -167,9 +177,9 @@ def compare_logs(before: list[float], after: list[float]) -> tuple[float, float,
             Finite values in their order.
 
     Returns:
-        `tuple[float, float, float]` or `None`: the distance in standard deviations of a single log; the same relative to
-        the level before; the chance of a difference like this between equals (Mann and Whitney, two-sided). `None` where
-        nothing scattered before, so that there is no measure.
+        `Shift` or `None`: the distance in standard deviations of a single log; the same relative to the level before; the
+        chance of a difference like this between equals (Mann and Whitney, two-sided); the levels. `None` where nothing
+        scattered before, so that there is no measure.
     """
     # here and not above: a run that was never resumed does not wait for it
     from scipy.stats import mannwhitneyu, theilslopes
@@ -185,7 +195,8 @@ def compare_logs(before: list[float], after: list[float]) -> tuple[float, float,
     off = [value - min(max(value, low), high) for value in after]
     distance = median(off)
     chance = float(mannwhitneyu(residuals, off).pvalue)
-    return distance / noise, distance / max(abs(end), noise), chance
+    levels = (end - 2 * noise, end + 2 * noise, median(after))
+    return Shift(distance / noise, distance / max(abs(end), noise), chance, *levels)
 
 
 def _is_finite(value: float | None) -> bool:
