@@ -183,7 +183,9 @@ def test_the_status(findings, ended, expected):
 
 def checkpoint(step=20, finite=True, note="", missing=(), suspect=()):
     parts = tuple(p for p in ("weights", "optimizer", "scheduler", "trainer state") if p not in missing)
-    return Checkpoint(step, Path(f"out/checkpoint-{step}"), finite, note, parts, tuple(missing), tuple(suspect))
+    return Checkpoint(
+        step, Path(f"out/checkpoint-{step}"), finite, note, parts, tuple(missing), suspect=tuple(suspect)
+    )
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,9 @@ def checkpoint(step=20, finite=True, note="", missing=(), suspect=()):
             [checkpoint(finite=None, note="no time")],
             ("Probably", "`checkpoint-20`: no finding speaks against it. Its weights were not read: no time."),
         ),
-        ([checkpoint(suspect=["a since step 3", "b"])], ("Doubtful", "`checkpoint-20`: a since step 3; b.")),
+        ([checkpoint(suspect=["b", "c"])], ("Doubtful", "`checkpoint-20`: b; c.")),
+        ([checkpoint(suspect=["a since step 3", "b"])], ("No", "`checkpoint-20`: a since step 3; b.")),
+        ([replace(checkpoint(), foreign="from another run")], ("None", "There is no checkpoint of this run on disk.")),
         (
             [checkpoint(10), checkpoint(finite=False, note="lm_head is NaN")],
             ("No", "`checkpoint-20`: its weights are not finite (lm_head is NaN)."),
@@ -212,7 +216,8 @@ def checkpoint(step=20, finite=True, note="", missing=(), suspect=()):
     ],
 )
 def test_whether_the_last_checkpoint_is_good(found, expected):
-    assert report_text.last_checkpoint(told(checkpoints=tuple(found))) == expected
+    made = told(finding("a"), checkpoints=tuple(found))
+    assert report_text.last_checkpoint(made) == expected
 
 
 def test_the_settings_that_a_fix_speaks_of():

@@ -216,7 +216,11 @@ def last_checkpoint(diagnosis: "Diagnosis") -> tuple[str, str]:
         reason = "its weights are not finite" if last.finite is False else "its weights are missing or damaged"
         return "No", f"{name}: {reason}{f' ({last.note})' if last.note else ''}."
     if last.suspect:
-        return "Doubtful", f"{name}: {'; '.join(last.suspect)}."
+        known = tuple(
+            finding.rule + " since " for finding in diagnosis.findings
+        )  # the rest is the look of the metrics
+        answer = "No" if any(doubt.startswith(known) for doubt in last.suspect) else "Doubtful"
+        return answer, f"{name}: {'; '.join(last.suspect)}."
     lacking = "" if last.resumable else f" To go on training it lacks {', '.join(last.missing)}."
     if last.finite is None:
         return "Probably", f"{name}: no finding speaks against it. Its weights were not read: {last.note}.{lacking}"
