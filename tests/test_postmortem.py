@@ -326,10 +326,14 @@ def test_a_crash_that_only_the_faulthandler_of_the_user_saw(tmp_path, gone):
 
 def test_a_crash_in_native_code(tmp_path, gone):
     run(tmp_path, gone)
-    (tmp_path / "crash.log").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread ...\n")
+    stack = "Fatal Python error: Segmentation fault\n\nCurrent thread ...\n"
+    (tmp_path / "crash.log").write_text(
+        f"{stack}\nExtension modules: numpy.linalg._umath_linalg, torch._C (total: 2)\n"
+    )
     said = read_postmortem(tmp_path)
     assert said["exit_reason"] == "segfault"
     assert said["what"] == "Crashed in native code: Fatal Python error: Segmentation fault"
+    assert said["traceback"] == stack
     assert said["traceback"].endswith("Current thread ...\n")
 
 

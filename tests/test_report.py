@@ -445,6 +445,13 @@ def test_hostile_texts_stay_text_in_markdown(tmp_path):
     assert len([t for t in tokens if t.type == "heading_open"]) == len(re.findall(r"^#+ ", text, re.MULTILINE)) == 8
 
 
+def test_a_path_and_a_message_that_are_no_text(tmp_path):
+    run = plain_run(path=Path("out/\udcff"))
+    ended = {"exit_reason": "exception", "what": "ValueError: \udc80", "last_step": 30, "traceback": ""}
+    for text in pages(diagnosed(run, [], postmortem=ended | {"resume_command": ""}), tmp_path):
+        assert "out/\\udcff" in text and "ValueError: \\udc80" in text
+
+
 @settings(max_examples=150)
 @given(st.text(alphabet="a `<>![]()*_|\\\"'&{}#\n-:/1.xé"))
 def test_any_text_is_one_harmless_line_of_markdown(text):

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TextIO
 
+from . import __version__
 from .engine.finding import DiagnosticsError
 from .engine.rule import SEVERITIES, STATUSES
 
@@ -39,7 +40,8 @@ def _run(argv: list[str]) -> int:
     try:
         if sys.stdout is None:
             raise DiagnosticsError("there is nowhere to write to: the standard output is closed")
-        sys.stdout.reconfigure(errors="backslashreplace")  # rules are UTF-8, the terminal may not be
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # rules are UTF-8, the terminal may not be
+            stream.reconfigure(errors="backslashreplace")
         code = _command(argv)
         sys.stdout.flush()
         return code
@@ -97,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Diagnostics for TRL post-training runs.",
         epilog="The exit code is 0 if all is well, 1 if there is something to look at, 2 if it cannot be told.",
     )
+    top.add_argument("--version", action="version", version=f"trl-diagnostics {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add_diagnose(commands)
     _add_watch(commands)

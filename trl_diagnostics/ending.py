@@ -143,7 +143,7 @@ def read_postmortem(
         found=judged,
         go_on=advise(judged).go_on,
         command=command,
-        traceback=_text(run_dir / CRASH_LOG),
+        traceback=_text(run_dir / CRASH_LOG).partition("\nExtension modules:")[0],  # a line of 100 and more names
         hangs=beat["hangs"] if beat else (),
     )
 

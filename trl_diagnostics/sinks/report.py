@@ -86,7 +86,9 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     drawn, note = _plots(diagnosis, shown, curves) if plots else ({}, NOT_WANTED)
     told = _told(diagnosis, heads, curves) | {"plots": drawn, "plots_note": note}
     pages = {"run_report.md": _markdown(), "run_report.html": _html()}
-    files = {folder / name: page.get_template(f"{name}.jinja").render(told).encode() for name, page in pages.items()}
+    written = {name: page.get_template(f"{name}.jinja").render(told) for name, page in pages.items()}
+    # a path or a message may hold bytes that are no text
+    files = {folder / name: text.encode(errors="backslashreplace") for name, text in written.items()}
     files |= {folder / "plots" / plot.name: plot.data for plot in drawn.values()}
     for path, data in files.items():
         write_file(path, data, sync=False)
