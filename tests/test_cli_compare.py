@@ -100,6 +100,20 @@ def test_a_loss_on_another_scale_decides_nothing(tmp_path, capsys):
     assert "reward_margin has another scale: beta differs" in document["because"]
 
 
+def test_the_losses_of_two_trainers_decide_nothing(tmp_path, capsys):
+    a, b = (jsonl(tmp_path / f"{name}.jsonl", recorded(f"healthy__{name}__0")[1]) for name in ("sft", "dpo"))
+    code, out, _ = run(capsys, "compare", a, b)
+    assert code == 0
+    assert out.startswith("Neither is known to be better: loss has another scale: trainer differs.\n")
+    assert any(line.split() == ["trainer", "sft", "dpo"] for line in out.splitlines())
+
+
+def test_the_loss_of_a_policy_gradient_has_no_better_direction(tmp_path, capsys):
+    a, b = run_dir(tmp_path / "a", "healthy__grpo__0"), run_dir(tmp_path / "b", "healthy__grpo__2")
+    metrics = {one["metric"]: one["better"] for one in run_json(capsys, "compare", a, b)[1]["metrics"]}
+    assert (metrics["reward"], metrics["loss"]) == ("higher", None)
+
+
 def test_the_metric_can_be_chosen(tmp_path, capsys):
     a, b = run_dir(tmp_path / "a"), run_dir(tmp_path / "b", "healthy__dpo__2")
     _, document = run_json(capsys, "compare", a, b, "--metric", "rewards/margins")

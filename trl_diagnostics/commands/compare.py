@@ -89,7 +89,7 @@ def _problems(diagnosis: Diagnosis) -> list[Finding]:
 
 def _answer(a: Diagnosis, b: Diagnosis, found: list[Compared], asked: str | None) -> Answer:
     """Weights that are ruined decide, then the metric that the trainer is for, then a run that is probably wasted."""
-    by_name, config = {one.metric: one for one in found}, (a.run.config, b.run.config)
+    by_name, config = {one.metric: one for one in found}, [_trainer(one) | one.run.config for one in (a, b)]
     if asked and asked not in by_name:
         raise DiagnosticsError(f"--metric: the runs have no steps in common with '{asked}'{suggest(asked, by_name)}")
     metric, passed = (asked, []) if asked else goal(found, *config)
@@ -139,8 +139,14 @@ def _p(p: float) -> str:
 
 def differing(a: Diagnosis, b: Diagnosis) -> list[Difference]:
     """Arguments, data, model and packages that both runs know and that differ, the important ones first."""
-    known = [{"arguments": d.run.config} | d.run.metadata for d in (a, b)]
+    known = [{"arguments": d.run.config} | _trainer(d) | d.run.metadata for d in (a, b)]
     return [one for one in differences(*known) if one.field not in OF_THE_PLACE]
+
+
+def _trainer(diagnosis: Diagnosis) -> dict[str, str]:
+    """What trained a run, where that is known."""
+    trainer = diagnosis.run.trainer
+    return {} if trainer == "unknown" else {"trainer": trainer}
 
 
 def _print(
