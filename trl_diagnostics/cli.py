@@ -136,7 +136,7 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--plots", "--make-plots", action="store_true", help="the same as --report without DIR")
     one.add_argument("--no-plots", action="store_true", help="leave the pictures out of the report")
     _add_json(one)
-    _add_fail_on(one)
+    _add_fail_on(one, ", and unless never for a run that crashed, hung, was killed or ran out of memory")
     one.set_defaults(module="diagnose", function="run")
 
 
@@ -151,12 +151,12 @@ def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
-def _add_fail_on(command: argparse.ArgumentParser) -> None:
+def _add_fail_on(command: argparse.ArgumentParser, more: str = "") -> None:
     command.add_argument(
         "--fail-on",
         choices=[*SEVERITIES[:-1], "never"],
         default="high",
-        help="exit code 1 for findings of this severity or above (default: high)",
+        help=f"exit code 1 for findings of this severity or above (default: high){more}",
     )
 
 

@@ -83,7 +83,7 @@ def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
 def _problems(diagnosis: Diagnosis) -> list[Finding]:
     first: dict[str, Finding] = {}
     for same in problems(diagnosis.findings):
-        first.setdefault(same[0].rule, same[0])
+        first.setdefault(same[0].rule, min(same, key=lambda finding: finding.first_step))
     return list(first.values())
 
 

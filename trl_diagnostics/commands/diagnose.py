@@ -28,7 +28,7 @@ from rich.text import Text
 
 from ..diagnosis import Diagnosis
 from ..engine.engine import ACTIVE, NOT_APPLICABLE
-from ..engine.finding import DiagnosticsError, Record, Severity
+from ..engine.finding import DiagnosticsError, Record
 from ..explain import wrapped
 from ..sinks import report_text
 from ..sinks.console import HEALTHY, TOO_SHORT, summary
@@ -41,7 +41,11 @@ from .terminal import STYLES, UNLIMITED, columns, cut, facts, print_json, say, s
 SCHEMA_VERSION = 1
 EVERY = 5000  # logs
 LEAST = 60  # columns beside the path
-ORDER = (UNREADABLE, *(str(severity) for severity in reversed(Severity)), TOO_SHORT, HEALTHY)
+# The worst first; to have failed is nearly as bad as to be wasted.
+ORDER = (
+    *(UNREADABLE, "critical", "high", *dict.fromkeys(report_text.FAILED.values())),
+    *("medium", "low", TOO_SHORT, HEALTHY),
+)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -160,6 +164,9 @@ def _told(result: Result) -> str:
     first, rules = result.first, Counter(result.diagnosis.coverage.values())
     apply = len(result.diagnosis.coverage) - rules[NOT_APPLICABLE]
     said = f"{first.rule}, step {first.first_step}" if first else f"none by {rules[ACTIVE]} of {apply} rules"
+    if report_text.failure(result.diagnosis):
+        failed = report_text.failed_with(result.diagnosis.postmortem)
+        return f"{said}; {failed}" if first else failed
     reason = (result.diagnosis.postmortem or {}).get("exit_reason", "completed")
     return said if reason in report_text.CALM else f"{said}; ended: {reason}"
 

@@ -34,6 +34,10 @@ UNLIMITED = 1000  # columns: a file has no edge
 STYLES = {
     "critical": "bold red",
     "high": "red",
+    "crashed": "red",
+    "killed": "red",
+    "hung": "red",
+    "out of memory": "red",
     "medium": "yellow",
     "low": "cyan",
     "resolved": "green",
@@ -41,7 +45,7 @@ STYLES = {
     "unreadable": "bold red",
     "too short": "dim",
 }
-TAG = r"\[(CRITICAL|HIGH|MEDIUM|LOW|RESOLVED|HEALTHY|TOO SHORT)\]"
+TAG = r"\[(CRITICAL|HIGH|CRASHED|KILLED|HUNG|OUT OF MEMORY|MEDIUM|LOW|RESOLVED|HEALTHY|TOO SHORT)\]"
 
 
 def width() -> int:

@@ -28,9 +28,9 @@ from ..engine.engine import ACTIVE, WARMING_UP
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..explain import wrapped
 from ..follower import Follower
-from ..sinks.console import health, problems, resolved, warning
+from ..sinks.console import problems, resolved, warning
 from ..sinks.curves import Curve
-from ..sinks.report_text import KEY_METRICS
+from ..sinks.report_text import KEY_METRICS, state
 from ..sources.run_files import RUN_DIRECTORY
 from ..words import count, duration, number
 from .arguments import trainer_named
@@ -131,26 +131,31 @@ def view(follower: Follower, ending: tuple[str, str] | None, hint: str = "") -> 
 def _head(follower: Follower, ending: tuple[str, str] | None) -> list[str]:
     run, last = follower.run, follower.last
     version = f", TRL {run.trl_version}" if run.trl_version else ""
-    lines = [wrapped(f"{_verdict(follower)}  {run.path} ({run.trainer}{version})", "", "  ")]
+    lines = [wrapped(f"{_verdict(follower, ending)}  {run.path} ({run.trainer}{version})", "", "  ")]
     if last is None:
         return [*lines, "No log yet."]
-    return [*lines, wrapped(", ".join(_progress(follower)), "", "  "), wrapped(_state(follower, ending), "", "  ")]
+    return [
+        *lines,
+        wrapped(", ".join(_progress(follower, ending)), "", "  "),
+        wrapped(_state(follower, ending), "", "  "),
+    ]
 
 
-def _verdict(follower: Follower) -> str:
+def _verdict(follower: Follower, ending: tuple[str, str] | None) -> str:
     open_now = follower.replay.engine.open_episodes()
     going_on = [finding for finding in follower.findings if (finding.rule, finding.metric) in open_now]
-    return f"[{health(going_on, follower.replay.engine.coverage()).upper()}]"
+    return f"[{state(going_on, follower.replay.engine.coverage(), ending[0] if ending else '').upper()}]"
 
 
-def _progress(follower: Follower) -> list[str]:
+def _progress(follower: Follower, ending: tuple[str, str] | None) -> list[str]:
     step, most, speed = follower.last.step, follower.run.config.get("max_steps"), follower.steps_per_second()
     known = isinstance(most, int) and most > step
     said = [f"step {step:,} of {most:,} ({step / most:.0%})" if known else f"step {step:,}"]
     said += [count(follower.replay.engine.records, "log")]
     if speed:
         said.append(f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.0f} s per step")
-        said += [f"{duration((most - step) / speed)} left"] if known else []
+        goes_on = (ending is None or ending[0] == "unfinished") and not follower.is_late()
+        said += [f"{duration((most - step) / speed)} left"] if known and goes_on else []
     return said
 
 

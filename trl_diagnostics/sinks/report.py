@@ -27,7 +27,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ..engine.engine import Engine
-from ..engine.finding import Finding
+from ..engine.finding import Finding, Severity
 from ..engine.rule import Rule
 from ..engine.rulebook import BUILTIN
 from ..metrics.catalogue import names
@@ -106,7 +106,9 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         "heads": heads,
         "status": report_text.status(diagnosis, heads),
         "verdict": report_text.verdict(diagnosis, heads),
-        "worst": max((p.finding.level for p in heads), default=None),
+        "tone": _tone(diagnosis, heads),
+        "fixes": sum(bool(problem.finding.fix) for problem in heads),
+        "repairs": report_text.repairs(diagnosis),
         "normal": report_text.normal(diagnosis.findings),
         "checkpoint_answer": answer,
         "checkpoint_reasons": reasons,
@@ -125,6 +127,14 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         ),
         "arguments": report_text.flat(run.metadata.get("arguments") or run.config),
     }
+
+
+def _tone(diagnosis: "Diagnosis", heads: list[report_text.Problem]) -> str:
+    """The colour of the verdict."""
+    worst = max((problem.finding.level for problem in heads), default=None)
+    if report_text.failure(diagnosis) and (worst is None or worst < Severity.HIGH):
+        return "high"
+    return "ok" if worst is None else str(worst)
 
 
 def _accuracy(rules: tuple[Rule, ...]) -> Callable[[Finding], str]:
@@ -246,6 +256,7 @@ def _markdown() -> jinja2.Environment:
     )
     pages.filters["web"] = lambda url: Markup(f"<{url}>") if re.fullmatch(r"https?://[^\s<>]+", url) else url
     pages.filters["code"] = code
+    pages.filters["block"] = block
     return pages
 
 
@@ -254,6 +265,11 @@ def code(text: Any) -> Markup:
     text = re.sub(r"\s+", " ", str(text))
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return Markup(f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}")
+
+
+def block(text: str) -> Markup:
+    """The last lines of a text as they are."""
+    return Markup("\n".join(f"    {line}" for line in report_text.last_lines(text)))
 
 
 def plain(value: Any) -> str:
