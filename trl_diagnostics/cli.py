@@ -184,10 +184,15 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
 
 def _add_after_a_run(commands: argparse._SubParsersAction) -> None:
     resume = commands.add_parser("validate-resume", help="would this run go on as the same run with another config?")
-    resume.add_argument("path", metavar="RUN", help="run directory or output_dir")
-    resume.add_argument("--config", required=True, metavar="NEW", help="YAML or JSON file of training arguments")
+    resume.add_argument("path", metavar="RUN", help="run directory or output_dir, or the checkpoint to go on from")
+    resume.add_argument(
+        "--config",
+        required=True,
+        metavar="NEW",
+        help="YAML or JSON file of training arguments, as for TRL's --config, or the run directory of another run",
+    )
     _add_json(resume)
-    _add_fail_on(resume)
+    _add_fail_on(resume, ", and unless never for all that changes or breaks the run")
     resume.set_defaults(module="validate_resume", function="run")
     ended = commands.add_parser("postmortem", help="how a run ended, and where to go on from")
     ended.add_argument("path", metavar="RUN", help="run directory or output_dir")

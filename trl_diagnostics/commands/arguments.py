@@ -21,6 +21,7 @@ from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..engine.yaml_file import suggest
 from ..metrics.names import MetricMap, known_trainers
 from ..sinks.run_dir import check_is_run_dir
+from ..sources.checkpoints import CHECKPOINT
 
 
 def map_of(trainer: str) -> MetricMap:
@@ -39,7 +40,8 @@ def trainer_named(text: str | None) -> str | None:
 
 def run_dir_of(path: Path) -> Path:
     """
-    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`.
+    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`, or beside a
+    checkpoint.
 
     Raises:
         `DiagnosticsError`: if there is none.
@@ -49,9 +51,10 @@ def run_dir_of(path: Path) -> Path:
     try:
         check_is_run_dir(path)
     except DiagnosticsError:
-        if not (path / "diagnostics").is_dir():
+        output_dir = path.parent if CHECKPOINT.fullmatch(path.name) else path
+        if not (output_dir / "diagnostics").is_dir():
             raise
-        path = path / "diagnostics"
+        path = output_dir / "diagnostics"
         check_is_run_dir(path)
     return path
 
