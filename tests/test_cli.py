@@ -481,6 +481,12 @@ def test_usage_errors(arguments, capsys):
     assert (code, out) == (2, "") and err.startswith("usage: trl-diagnostics")
 
 
+def test_a_misspelt_option_has_the_usage_of_its_command(capsys):
+    code, out, err = run(capsys, "diagnose", "out", "--raport=x")
+    assert (code, out) == (2, "") and err.startswith("usage: trl-diagnostics diagnose ")
+    assert err.endswith("diagnose: error: unrecognized arguments: --raport=x; did you mean '--report'?\n")
+
+
 def test_version(capsys):
     assert run(capsys, "--version") == (0, f"trl-diagnostics {__version__}\n", "")
 

@@ -264,7 +264,9 @@ def test_json_says_what_the_diagnosis_says(tmp_path, capsys):
             [],
             "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out",
         ),
+        ([""], "diagnose: PATH is empty; '.' is the current folder"),
         (["nowhere"], "nowhere: no such file or folder"),
+        (["empty", "--trl-version", "new"], "--trl-version: 'new' is no release, expected something like '0.24.0'"),
         (
             ["empty"],
             "empty: no run in it: no run directory, no trainer_state.json, no log in a format that can be read",
@@ -276,6 +278,19 @@ def test_usage(arguments, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     assert run(capsys, "diagnose", *arguments) == (2, "", said + "\n")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    code, out, err = run(capsys, "diagnose", run_dir(tmp_path), "--report", tmp_path / "file", "--no-plots")
+    said = "cannot be written (File exists); name a folder, which is created"
+    assert (code, out, err) == (2, "", f"--report: {tmp_path}/file: {said}\n")
+
+
+def test_a_file_of_a_run_directory_means_the_run(tmp_path, capsys):
+    path = run_dir(tmp_path)
+    (path / "findings.jsonl").write_text('{"rule": "kl_explosion", "step": 5}\n')
+    assert run_json(capsys, "diagnose", path / "findings.jsonl")[1]["runs"][0]["records"] == 200
 
 
 def test_a_single_log_that_cannot_be_read(tmp_path, capsys):

@@ -22,6 +22,7 @@ from ..engine.yaml_file import suggest
 from ..metrics.names import MetricMap, known_trainers
 from ..sinks.run_dir import check_is_run_dir
 from ..sources.checkpoints import CHECKPOINT
+from ..sources.trainer_guess import known_version
 
 
 def map_of(trainer: str) -> MetricMap:
@@ -36,6 +37,13 @@ def map_of(trainer: str) -> MetricMap:
 def trainer_named(text: str | None) -> str | None:
     """The trainer that the option `--trainer` means; without the option `None`."""
     return None if text is None else map_of(text).trainer
+
+
+def release_named(text: str | None) -> str | None:
+    """The release that the option `--trl-version` means; without the option `None`."""
+    if text is not None and not known_version(text):
+        raise DiagnosticsError(f"--trl-version: {text!r} is no release, expected something like '0.24.0'")
+    return text
 
 
 def run_dir_of(path: Path) -> Path:

@@ -28,7 +28,7 @@ from ..metrics.names import MetricMap
 from ..sinks.console import problems
 from ..sources.resume import Difference, differences
 from ..words import count, number
-from .arguments import is_as_bad, trainer_named
+from .arguments import is_as_bad, release_named, trainer_named
 from .results import Result, one_run
 from .terminal import cut, print_json, say, show, table
 
@@ -57,8 +57,8 @@ class Answer:
 
 def run(args: argparse.Namespace) -> int:
     """Compare two runs."""
-    trainer = trainer_named(args.trainer)
-    a, b = (one_run(path, trainer, args.trl_version) for path in (args.a, args.b))
+    trainer, release = trainer_named(args.trainer), release_named(args.trl_version)
+    a, b = (one_run(path, trainer, release) for path in (args.a, args.b))
     metric_map = MetricMap(a.diagnosis.run.trainer, a.diagnosis.run.trl_version)
     series = [collect_series(result.diagnosis.run.records()) for result in (a, b)]
     found = compare_series(*series, metric_map)

@@ -33,7 +33,7 @@ from ..explain import wrapped
 from ..sinks import report_text
 from ..sinks.console import HEALTHY, TOO_SHORT, summary
 from ..words import count
-from .arguments import trainer_named
+from .arguments import release_named, trainer_named
 from .results import UNREADABLE, Result, result_of, runs_in
 from .terminal import STYLES, UNLIMITED, columns, cut, facts, print_json, say, show, table, terminal, width
 
@@ -50,13 +50,13 @@ ORDER = (
 
 def run(args: argparse.Namespace) -> int:
     """Diagnose all runs in some paths."""
-    trainer = trainer_named(args.trainer)
+    trainer, release = trainer_named(args.trainer), release_named(args.trl_version)
     names = _names(runs_in(args.paths))
     results = []
     with _progress() as progress:
         task = progress.add_task("", total=len(names) if len(names) > 1 else None)
         for path, name in names.items():
-            result = result_of(path, trainer, args.trl_version, _shown(progress, task, name))
+            result = result_of(path, trainer, release, _shown(progress, task, name))
             if result.diagnosis and (args.report is not None or args.plots):
                 folder = _own_folder(path) if not args.report else Path(args.report, name if len(names) > 1 else "")
                 result = replace(result, report=_write_report(folder, result.diagnosis, not args.no_plots))
@@ -107,7 +107,12 @@ def _own_folder(path: Path) -> Path:
 def _write_report(folder: Path, diagnosis: Diagnosis, plots: bool) -> tuple[Path, ...]:
     from ..sinks.report import write_report
 
-    return tuple(write_report(folder, diagnosis, plots))
+    try:
+        return tuple(write_report(folder, diagnosis, plots))
+    except OSError as error:
+        raise DiagnosticsError(
+            f"--report: {folder}: cannot be written ({error.strerror}); name a folder, which is created"
+        ) from None
 
 
 def _print_one(result: Result) -> None:

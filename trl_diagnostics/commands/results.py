@@ -37,6 +37,8 @@ def runs_in(names: list[str]) -> list[Path]:
     Raises:
         `DiagnosticsError`: for a folder that holds none.
     """
+    if not all(names):
+        raise DiagnosticsError("diagnose: PATH is empty; '.' is the current folder")
     if not names:
         raise DiagnosticsError(
             "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out"

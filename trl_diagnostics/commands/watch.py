@@ -33,7 +33,7 @@ from ..sinks.curves import Curve
 from ..sinks.report_text import KEY_METRICS, state
 from ..sources.run_files import RUN_DIRECTORY
 from ..words import count, duration, number
-from .arguments import trainer_named
+from .arguments import release_named, trainer_named
 from .terminal import colored, show, table, terminal, width
 
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise DiagnosticsError(f"{path}: no such file or folder")
     if args.interval <= 0:
         raise DiagnosticsError(f"--interval: expected seconds above 0, found {args.interval:g}")
-    trainer = trainer_named(args.trainer)
-    follower = Follower(path, trainer, args.trl_version)
+    trainer, release = trainer_named(args.trainer), release_named(args.trl_version)
+    follower = Follower(path, trainer, release)
     if args.once:
         follower.look()
         if follower.run is None:
