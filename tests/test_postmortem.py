@@ -277,6 +277,12 @@ def test_a_run_that_goes_on_is_unfinished(tmp_path):
     assert said["what"] == f"The run goes on: process {os.getpid()} is still there (in a training step, last step 7)."
 
 
+def test_a_record_may_be_later_than_the_heartbeat(tmp_path):
+    run(tmp_path, identity(psutil.Process()) | {"doing": "begin"}, [record(9)])
+    said = read_postmortem(tmp_path)
+    assert said["what"] == f"The run goes on: process {os.getpid()} is still there (in a training step, last step 9)."
+
+
 def test_a_run_without_heartbeats_is_held_by_something(tmp_path):
     run(tmp_path, identity(psutil.Process()), time=time.time() - 600)
     said = read_postmortem(tmp_path)

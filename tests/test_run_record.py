@@ -304,7 +304,10 @@ def vanished(folder, **beat):
     train("sft", folder, DiagnosticsCallback(), max_steps=2, **SAVING)
     (folder / "diagnostics" / "postmortem.json").unlink()
     written = load(folder, "heartbeat.json")
-    write_json(folder / "diagnostics" / "heartbeat.json", written | {"process_started": 1.0, "faulthandler_taken": False} | beat)
+    write_json(
+        folder / "diagnostics" / "heartbeat.json",
+        written | {"process_started": 1.0, "faulthandler_taken": False} | beat,
+    )
 
 
 def test_the_next_run_says_that_the_one_before_was_killed(tmp_path, caplog):
