@@ -345,12 +345,16 @@ def test_the_markdown_keeps_its_shape(tmp_path):
     assert "\n## How the run ended\n\nThe run ran out of memory at step 30. CUDA\n" in text
     assert "\n- odd (step 10): Odd but normal.\n" in text
     assert "\n- git.commit: abc\n" in text
+    assert "\n## Settings\n\n`beta=0.5`\n" in text
     assert re.search(r"\n\n\n", text) is None
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert headings == [
         "# RLHF Run Diagnostic Report",
         *(f"## {name}" for name in ("Key Insights", "Recommended Actions", "Is my last checkpoint good?")),
-        *(f"## {name}" for name in ("How the run ended", "Normal here", "Metrics", "Coverage", "Provenance")),
+        *(
+            f"## {name}"
+            for name in ("How the run ended", "Normal here", "Settings", "Metrics", "Coverage", "Provenance")
+        ),
     ]
 
 
@@ -407,13 +411,44 @@ def test_at_most_ten_findings_are_drawn_and_the_rest_is_named(tmp_path):
     assert "`rule10`, `rule11`, `rule12`." in files[0].read_text()
 
 
+def test_a_metric_with_one_point_is_not_drawn(tmp_path):
+    records = [Record(i, float(i), "train", {"loss": 1.0} | ({"once": 1.0} if i == 5 else {})) for i in range(1, 31)]
+    made = replace(told(finding("a", 5, metric="once"), finding("b")), run=MemoryRun(records))
+    write_report(tmp_path, made)
+    assert sorted(file.name for file in (tmp_path / "plots").iterdir()) == ["b__loss.png", "key_metrics.png"]
+
+
+def test_what_matters_of_the_arguments_and_of_the_provenance(tmp_path):
+    config = {
+        "learning_rate": 5e-6,
+        "beta": 0.1,
+        "loss_type": ["sigmoid"],
+        "max_steps": -1,
+        "bf16": True,
+        "fp16": False,
+    }
+    config |= {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "save_steps": 50,
+        "max_length": None,
+    }
+    metadata = {"arguments": config, "world_size": 2, "packages": {"torch": "2.9", "numpy": "2.4"}}
+    text, html = pages(diagnosed(plain_run(config=config, metadata=metadata)), tmp_path)
+    chosen = "`effective_batch_size=16`, `learning_rate=5e-06`, `beta=0.1`, `loss_type=['sigmoid']`, `bf16=True`"
+    assert f"\n## Settings\n\n{chosen}\n" in text
+    assert "<code>learning_rate=5e-06</code>" in html
+    assert "- packages.torch: 2.9\n" in text and "numpy" not in text and "packages.numpy" in html
+    assert "\nAll 3 entries and 9 training arguments are in `run_report.html`.\n" in text
+
+
 def test_without_matplotlib_the_report_says_how_to_get_plots(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     files = write_report(tmp_path, told(finding()))
     assert [file.name for file in files] == ["run_report.md", "run_report.html"]
     for file in files:
         assert "matplotlib is not installed" in file.read_text()
-    assert '`pip install "trl-diagnostics[report]"`' in files[0].read_text()
+    assert "`pip install matplotlib`." in files[0].read_text()
 
 
 def test_a_report_is_complete_or_the_old_one_stays(tmp_path, monkeypatch):
@@ -438,7 +473,7 @@ def test_a_guessed_trainer_and_what_was_not_read_are_said(tmp_path):
     run = plain_run(kind="CSV", trainer_how="its columns", confidence=0.7, trl_version=None, notes=("3 rows | torn",))
     text, html = pages(diagnosed(run), tmp_path)
     assert "The trainer was guessed: its columns (confidence 70 %).\n" in text
-    assert "\nNot read: 3 rows \\| torn\n" in text and "3 rows | torn" in html
+    assert "\nNote: 3 rows \\| torn\n" in text and "3 rows | torn" in html
 
 
 # Texts stay texts

@@ -30,11 +30,12 @@ from ..sources.resume import Difference, differences
 from ..words import count, number
 from .arguments import is_as_bad, release_named, trainer_named
 from .results import Result, one_run
-from .terminal import cut, print_json, say, show, table
+from .terminal import UNLIMITED, broken, columns, cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
 MOST_ROWS = 12
+BESIDE = 64  # columns beside the name of a metric
 NOT_CURVES = {"epoch", "inner_epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "learning_rate"}
 TOLD_BY_ROWS = {"logging_steps", "max_steps", "warmup_steps"}  # arguments that any log gives away
 # What differs between any two runs and says nothing.
@@ -212,7 +213,15 @@ def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
     differing = [one for one in curves if one.a != one.b or one.metric == answer.metric]
     for one in sorted(differing, key=key)[:MOST_ROWS]:
         apart = ["", "-"] if one.p is None else [f"{one.low:+.3g} to {one.high:+.3g}", _p(one.p)]
-        rows.append([one.metric, one.better or "", number(one.a), number(one.b), *apart])
+        rows.append(
+            [
+                broken(one.metric, max(columns(UNLIMITED) - BESIDE, 16)),
+                one.better or "",
+                number(one.a),
+                number(one.b),
+                *apart,
+            ]
+        )
     return rows
 
 

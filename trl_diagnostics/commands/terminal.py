@@ -15,6 +15,7 @@
 """Text, tables and JSON of the commands go in, standard output that fits the terminal comes out; plain when piped."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -118,6 +119,15 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 def cut(text: str, most: int) -> str:
     """The end of a text that is too long: of a path it tells most."""
     return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
+
+
+def broken(name: str, most: int) -> str:
+    """A name in lines that end after a `_` or a `/`, as far as it is too long."""
+    lines = [""]
+    for part in re.findall(r"[^_/]+[_/]*|[_/]+", name):
+        lines += [""] if lines[-1] and len(lines[-1] + part) > most else []
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def print_json(document: dict[str, Any]) -> None:

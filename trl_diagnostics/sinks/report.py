@@ -47,7 +47,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_PLOTS = 10  # of findings
 MOST_KEYS = 8
 SECONDS = ("s", "1/s")  # units of a timing
-NO_MATPLOTLIB = 'There are no plots, since matplotlib is not installed: `pip install "trl-diagnostics[report]"`.'
+NO_MATPLOTLIB = "There are no plots, since matplotlib is not installed: `pip install matplotlib`."
 NOT_WANTED = "Written in haste, without pictures and timing: `trl-diagnostics diagnose` writes a whole report."
 
 
@@ -99,6 +99,7 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
     """Everything that the pages say."""
     run = diagnosis.run
     answer, reasons = report_text.last_checkpoint(diagnosis)
+    provenance = report_text.flat({k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")})
     return {
         "diagnosis": diagnosis,
         "run": run,
@@ -122,9 +123,9 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         "ranks": {m: c for m, c in curves.items() if c.phase == "rank"},
         "timing": {m: c for m, c in curves.items() if c.phase != "rank" and _is_timing(m)},
         "unit": _unit,
-        "provenance": report_text.flat(
-            {k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")}
-        ),
+        "provenance": provenance,
+        "brief": [(name, value) for name, value in provenance if report_text.is_brief(name)],
+        "chosen": report_text.chosen(run.config, run.metadata),
         "arguments": report_text.flat(run.metadata.get("arguments") or run.config),
     }
 
@@ -172,7 +173,7 @@ def _plots(
         chosen = dict(list(keys.items())[:MOST_KEYS])
         drawn["key"] = Plot("key_metrics.png", png(key_figure(chosen, onset)))
     rules = {rule.name: rule for rule in diagnosis.rules}
-    visible = [problem for problem in shown if problem.finding.metric in curves]
+    visible = [p for p in shown if p.finding.metric in curves and curves[p.finding.metric].count > 1]
     for problem in visible[:MOST_PLOTS]:
         finding, rule = problem.finding, rules.get(problem.finding.rule)
         figure = finding_figure(

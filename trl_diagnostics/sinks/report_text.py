@@ -19,11 +19,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
 from ..engine.rulebook import BUILTIN
+from ..sources.resume import effective_batch_size
 from ..words import count, duration
 from . import console
 from .console import HEALTHY, TOO_SHORT, health
@@ -84,6 +86,17 @@ REPAIRS = {
     "segfault": "The stack below says which call into native code crashed.",
     "hang": "The stack below says what the training waited for.",
 }
+# The arguments that matter most, whatever the trainer, and of what else is known of a run what the short page has.
+CHOSEN = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "num_train_epochs", "max_steps"),
+    *("max_length", "max_prompt_length", "max_completion_length", "beta", "loss_type", "num_generations"),
+    *("num_iterations", "temperature", "bf16", "fp16", "gradient_checkpointing", "seed"),
+)
+BRIEF = (
+    "trl_version created packages.transformers packages.torch packages.accelerate packages.peft git.* hardware.device* "
+    "world_size model.name_or_path model.parameters model.trainable_parameters model.dtypes.* train_dataset.rows "
+    "reward_functions.* command* error*"
+)
 MOST_LINES = 12  # of a traceback; the last ones say most
 COVERAGE = {
     ACTIVE: "Active",
@@ -295,6 +308,18 @@ def last_lines(traceback: str | None) -> list[str]:
 def covered(coverage: dict[str, str]) -> list[tuple[str, list[str]]]:
     """Heading and names of the rules of each kind."""
     return [(text, sorted(n for n, s in coverage.items() if s == kind)) for kind, text in COVERAGE.items()]
+
+
+def chosen(config: dict[str, Any], metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    """The training arguments that matter most, those that are off or not known left out."""
+    batch = {"effective_batch_size": effective_batch_size({"arguments": config, **metadata})}
+    known = batch | {name: config.get(name) for name in CHOSEN}
+    return [(name, _value(value)) for name, value in known.items() if value not in (None, "", False, [], -1)]
+
+
+def is_brief(name: str) -> bool:
+    """Whether the short page has it."""
+    return any(fnmatchcase(name, glob) for glob in BRIEF.split())
 
 
 def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

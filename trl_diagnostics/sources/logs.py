@@ -264,7 +264,8 @@ def _read_run_dir(folder: Path) -> Log:
     rows = log.rows if (folder / METRICS).is_file() else lambda: iter(())
     version = found[0].get("trl_version") if found else None
     if len(found) > 1:
-        log.notes[f"resumed {len(found) - 1} times; the training arguments are those of the last start"] = None
+        times = "once" if len(found) == 2 else f"{len(found) - 1} times"
+        log.notes[f"resumed {times}; the training arguments are those of the last start"] = None
     version = version if isinstance(version, str) else None
     return Log(RUN_DIRECTORY, rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
 
