@@ -177,7 +177,7 @@ def test_a_crash_is_no_green_page(tmp_path):
     assert "## Key Insights\n\nNo finding came before the end.\n" in text
     assert (
         "## Recommended Actions\n\n1. Mend what the traceback below speaks of.\n\n"
-        "2. Go on from the last good checkpoint: `python train.py`\n" in text
+        "2. To go on: `python train.py`\n" in text
     )
     assert "\n    Traceback:\n      <b>x</b>\n    ValueError: bad batch\n" in text
     assert "Nothing needs" not in text and "No problem" not in text.partition("## Key Insights")[2]

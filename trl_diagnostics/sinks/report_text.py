@@ -236,7 +236,7 @@ def repairs(diagnosis: "Diagnosis") -> list[str]:
     if not (reason := failure(diagnosis)):
         return []
     command = diagnosis.postmortem.get("resume_command")
-    return [REPAIRS[reason], *([f"Go on from the last good checkpoint: `{command}`"] if command else [])]
+    return [REPAIRS[reason], *([f"To go on: `{command}`"] if command else [])]
 
 
 def _silent(diagnosis: "Diagnosis") -> str:
