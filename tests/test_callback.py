@@ -140,7 +140,7 @@ def test_a_healthy_run_is_silent_and_leaves_its_records(kind, tmp_path, caplog):
     train(kind, tmp_path, callback, max_steps=60)
     (banner,) = messages(caplog, f"TRL diagnostics: {kind} (TRL ")
     assert banner.endswith(f"files in {tmp_path}/diagnostics") and "\n" not in banner
-    assert "0 rules active" not in banner
+    assert ", 0 rules apply" not in banner
     assert messages(caplog, "[") == []
     assert messages(caplog, "TRL diagnostics: no findings in 60 logs")
     assert callback.broken == {}

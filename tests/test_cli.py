@@ -23,7 +23,7 @@ import pytest
 from cli_kit import run_dir
 from test_cli_after_a_run import checkpoint
 
-from trl_diagnostics import cli
+from trl_diagnostics import __version__, cli
 from trl_diagnostics.engine.rulebook import BUILTIN, collect_rules
 
 
@@ -299,8 +299,9 @@ def test_a_path_that_is_no_text(tmp_path):
     command = [sys.executable, "-m", "trl_diagnostics", "rules", "check"]
     done = subprocess.run([*command, folder], capture_output=True)
     assert (done.returncode, done.stderr) == (1, b"") and b"\\udcff/boom.yaml:5:11: severity: " in done.stdout
-    done = subprocess.run([*command, folder + b"/a.yaml"], capture_output=True)
-    assert (done.returncode, done.stdout) == (2, b"") and done.stderr.endswith(b": no such file or folder\n")
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8"}  # which takes what Python itself has against it away
+    done = subprocess.run([*command, folder + b"/a.yaml"], capture_output=True, env=strict)
+    assert (done.returncode, done.stdout) == (2, b"") and done.stderr.endswith(b"a.yaml: no such file or folder\n")
 
 
 def test_every_rule_can_be_shown(capsys):
@@ -478,6 +479,16 @@ def test_an_error_of_our_own_is_no_finding(capsys, monkeypatch):
 def test_usage_errors(arguments, capsys):
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "") and err.startswith("usage: trl-diagnostics")
+
+
+def test_a_misspelt_option_has_the_usage_of_its_command(capsys):
+    code, out, err = run(capsys, "diagnose", "out", "--raport=x")
+    assert (code, out) == (2, "") and err.startswith("usage: trl-diagnostics diagnose ")
+    assert err.endswith("diagnose: error: unrecognized arguments: --raport=x; did you mean '--report'?\n")
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, f"trl-diagnostics {__version__}\n", "")
 
 
 def test_help(capsys):

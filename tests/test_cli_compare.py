@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json
 
+from trl_diagnostics.commands.terminal import broken
 from trl_diagnostics.engine.finding import Record
 
 
@@ -98,6 +99,26 @@ def test_a_loss_on_another_scale_decides_nothing(tmp_path, capsys):
     code, document = run_json(capsys, "compare", a, b)
     assert (code, document["better"], document["metric"]) == (0, None, None)
     assert "reward_margin has another scale: beta differs" in document["because"]
+
+
+def test_the_losses_of_two_trainers_decide_nothing(tmp_path, capsys):
+    a, b = (jsonl(tmp_path / f"{name}.jsonl", recorded(f"healthy__{name}__0")[1]) for name in ("sft", "dpo"))
+    code, out, _ = run(capsys, "compare", a, b)
+    assert code == 0
+    assert out.startswith("Neither is known to be better: loss has another scale: trainer differs.\n")
+    assert any(line.split() == ["trainer", "sft", "dpo"] for line in out.splitlines())
+
+
+def test_the_loss_of_a_policy_gradient_has_no_better_direction(tmp_path, capsys):
+    a, b = run_dir(tmp_path / "a", "healthy__grpo__0"), run_dir(tmp_path / "b", "healthy__grpo__2")
+    metrics = {one["metric"]: one["better"] for one in run_json(capsys, "compare", a, b)[1]["metrics"]}
+    assert (metrics["reward"], metrics["loss"]) == ("higher", None)
+
+
+def test_a_name_that_is_too_long_ends_its_lines_after_its_words():
+    assert broken("completions_clipped_ratio", 16) == "completions_\nclipped_ratio"
+    assert broken("rewards/a_very_long_function/mean", 1000) == "rewards/a_very_long_function/mean"
+    assert broken("loss", 2) == "loss"
 
 
 def test_the_metric_can_be_chosen(tmp_path, capsys):

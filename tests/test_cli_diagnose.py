@@ -15,12 +15,14 @@
 """`diagnose`: one run in full, a tree of runs as a table, JSON, reports and exit codes."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, shell, trackio
 
 from trl_diagnostics.diagnosis import diagnose
+from trl_diagnostics.engine.finding import Record
 from trl_diagnostics.sources.logs import open_run
 
 
@@ -163,18 +165,21 @@ def test_runs_of_a_trackio_project(tmp_path, capsys):
 def test_a_tree_of_runs_the_worst_first(tmp_path, capsys):
     run_dir(tmp_path / "good")
     run_dir(tmp_path / "bad", BROKEN, ended="exception")
+    run_dir(tmp_path / "killed", ended="killed")
     jsonl(tmp_path / "short.jsonl", recorded()[1][:3])
     code, out, err = run(capsys, "diagnose", tmp_path)
     lines = out.splitlines()
     assert (code, err) == (1, "")
-    assert lines[0] == "3 runs: 1 critical, 1 too short, 1 healthy"
+    assert lines[0] == "4 runs: 1 critical, 1 killed, 1 too short, 1 healthy"
     assert lines[2].split() == ["run", "trainer", "logs", "verdict", "first", "finding"]
-    assert [line.split()[0] for line in lines[3:6]] == ["bad/diagnostics", "short.jsonl", "good/diagnostics"]
-    assert lines[3].endswith("; ended: exception") and lines[3].split()[3] == "critical"
-    assert lines[4].split()[2:5] == ["3", "too", "short"]
-    assert " none by " in lines[5]
+    ordered = ["bad/diagnostics", "killed/diagnostics", "short.jsonl", "good/diagnostics"]
+    assert [line.split()[0] for line in lines[3:7]] == ordered
+    assert lines[3].endswith("; crashed at step 200") and lines[3].split()[3] == "critical"
+    assert lines[4].split()[3:] == ["killed", *"killed at step 200".split()]
+    assert lines[5].split()[2:5] == ["3", "too", "short"]
+    assert " none by " in lines[6]
     assert lines[-1] == f"One of them in full: trl-diagnostics diagnose {tmp_path}/bad/diagnostics"
-    for line in lines[3:6]:  # aligned
+    for line in lines[3:7]:  # aligned
         assert line.index(line.split()[1]) == lines[2].index("trainer")
 
 
@@ -193,8 +198,32 @@ def test_a_run_that_died_before_its_first_log_is_a_run(tmp_path, capsys):
     path = run_dir(tmp_path, records=[], ended="oom")
     (path / "run_metadata_start.json").unlink()
     code, out, err = run(capsys, "diagnose", tmp_path)
-    assert (code, err) == (0, "") and out.startswith("no findings in 0 logs; the run ran out of memory at step 200\n")
-    assert run_json(capsys, "diagnose", path)[1]["runs"][0]["verdict"] == "too short"
+    assert (code, err) == (1, "") and out.startswith("no findings in 0 logs; the run ran out of memory at step 200\n")
+    assert run_json(capsys, "diagnose", path)[1]["runs"][0]["verdict"] == "out of memory"
+
+
+@pytest.mark.parametrize(
+    ("ended", "code", "verdict"),
+    [
+        *(("exception", 1, "crashed"), ("oom", 1, "out of memory"), ("killed", 1, "killed"), ("hang", 1, "hung")),
+        *(("segfault", 1, "crashed"), ("interrupted", 0, "healthy"), ("sigterm", 0, "healthy")),
+    ],
+)
+def test_a_run_that_failed_is_not_healthy(ended, code, verdict, tmp_path, capsys):
+    path = run_dir(tmp_path, ended=ended)
+    found = run_json(capsys, "diagnose", path, "--fail-on", "critical")
+    assert (found[0], found[1]["runs"][0]["verdict"]) == (code, verdict)
+    assert run(capsys, "diagnose", path, "--fail-on", "never")[0] == 0
+    assert run(capsys, "watch", path, "--once")[1].startswith(f"[{verdict.upper()}] ")
+
+
+def test_the_table_has_the_step_of_the_first_episode(tmp_path, capsys):
+    values = [0.5] * 60 + [math.nan] * 5 + [0.5] * 40 + [math.nan] * 5
+    records = [Record(i, 1e9 + i, "train", {"loss": value, "grad_norm": 1.0}) for i, value in enumerate(values, 1)]
+    for name in "ab":
+        run_dir(tmp_path / name, records=records)
+    lines = run(capsys, "diagnose", tmp_path)[1].splitlines()
+    assert lines[3].endswith("  nonfinite_loss, step 61")
 
 
 def test_a_run_given_twice_is_judged_once(tmp_path, capsys):
@@ -235,7 +264,9 @@ def test_json_says_what_the_diagnosis_says(tmp_path, capsys):
             [],
             "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out",
         ),
+        ([""], "diagnose: PATH is empty; '.' is the current folder"),
         (["nowhere"], "nowhere: no such file or folder"),
+        (["empty", "--trl-version", "new"], "--trl-version: 'new' is no release, expected something like '0.24.0'"),
         (
             ["empty"],
             "empty: no run in it: no run directory, no trainer_state.json, no log in a format that can be read",
@@ -247,6 +278,19 @@ def test_usage(arguments, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     assert run(capsys, "diagnose", *arguments) == (2, "", said + "\n")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    code, out, err = run(capsys, "diagnose", run_dir(tmp_path), "--report", tmp_path / "file", "--no-plots")
+    said = "cannot be written (File exists); name a folder, which is created"
+    assert (code, out, err) == (2, "", f"--report: {tmp_path}/file: {said}\n")
+
+
+def test_a_file_of_a_run_directory_means_the_run(tmp_path, capsys):
+    path = run_dir(tmp_path)
+    (path / "findings.jsonl").write_text('{"rule": "kl_explosion", "step": 5}\n')
+    assert run_json(capsys, "diagnose", path / "findings.jsonl")[1]["runs"][0]["records"] == 200
 
 
 def test_a_single_log_that_cannot_be_read(tmp_path, capsys):

@@ -317,6 +317,7 @@ def test_a_pipe_gets_each_finding_once(tmp_path):
     folder = run_dir(tmp_path, BROKEN, records[:4], ended=None)
     command = [sys.executable, "-m", "trl_diagnostics", "watch", tmp_path, "--interval", "0.05"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == f"Watching {folder} (dpo).\n"
     append(folder, *records[4:])
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
@@ -325,6 +326,48 @@ def test_a_pipe_gets_each_finding_once(tmp_path):
     assert re.match(r"\[[A-Z]+\] \w+  step \d+", first)
     heads = re.findall(r"^\[[A-Z]+\] (\w+)  step (\d+)", first + rest, re.MULTILINE)
     assert len(heads) == len(set(heads))
+
+
+def test_a_pipe_is_told_at_once_what_is_waited_for(tmp_path):
+    command = [sys.executable, "-m", "trl_diagnostics", "watch", tmp_path, "--interval", "0.05"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said = f"{tmp_path}: waiting for the first log. {tmp_path}: no run in it that can be read\n"
+    assert " ".join(process.stdout.readline().split()) in " ".join(said.split())
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_printed_log_with_its_summary_has_ended(tmp_path, capsys):
+    file = tmp_path / "train.log"
+    lines = [f"{{'loss': {2 - i / 100}, 'epoch': {i / 100}}}\n" for i in range(1, 61)]
+    file.write_text("".join(lines) + "{'train_runtime': 3.2, 'train_loss': 1.3, 'epoch': 0.6}\n")
+    code, out, _ = run(capsys, "watch", file, "--interval", "0.05")
+    assert code == 0 and "Training reached its end: the last log is the Trainer's summary." in out
+    assert "No findings." in out
+
+
+def test_what_is_cut_off_is_counted(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    run_dir(tmp_path, BROKEN)
+    shown = run(capsys, "watch", tmp_path, "--once")[1]
+    heads = len(re.findall(r"^\[[A-Z]+\] \w+ (?:since|is over)", shown, re.MULTILINE))
+    every = {(f.rule, f.metric) for f in diagnose(open_run(tmp_path)).findings if f.severity != "info"}
+    assert 0 < heads < len(every)
+    assert f"... and {len(every) - heads} more: trl-diagnostics diagnose" in " ".join(shown.split())
+
+
+def test_nothing_is_left_of_a_run_that_hangs_or_is_late(tmp_path, capsys):
+    records = recorded()[1][:60]
+    now = time.time()
+    late = [Record(r.step, now - 600 + r.step, r.phase, r.metrics) for r in records]
+    path = run_dir(tmp_path / "late", records=late, ended=None)
+    assert " left" not in run(capsys, "watch", path, "--once")[1].splitlines()[1]
+    fresh = [Record(r.step, now - 60 + r.step, r.phase, r.metrics) for r in records]
+    path = run_dir(tmp_path / "fresh", records=fresh, ended=None)
+    assert " left" in run(capsys, "watch", path, "--once")[1].splitlines()[1]
+    path = run_dir(tmp_path / "hangs", records=fresh, ended="hang")
+    assert " left" not in run(capsys, "watch", path, "--once")[1].splitlines()[1]
 
 
 # Curves in a line

@@ -17,6 +17,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from trl_diagnostics import Finding
 from trl_diagnostics.engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from trl_diagnostics.sinks import console
@@ -73,6 +75,15 @@ def test_a_long_reference_is_not_broken():
     assert console.warning(finding(reference=[long])).splitlines()[-1] == f"       Ref: {long}"
 
 
+@pytest.mark.parametrize("width", [60, 200])
+def test_lines_are_no_wider_than_the_terminal(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = [console.warning(finding(fix=FIX)), console.too_few_logs(["rule"] * 6, 100, 10)]
+    said += [console.summary([finding(fix=FIX)], {"a": ACTIVE}, 200, {})]
+    widest = max(len(line) for text in said for line in text.splitlines())
+    assert min(width, 119) - 20 < widest <= min(width, 119)
+
+
 def test_resolved():
     over = finding(state="resolved", message="Over at step 120.")
     assert console.resolved(over) == "[RESOLVED] importance_sampling_ratio_low  Over at step 120."
@@ -92,11 +103,9 @@ def test_stopped():
 def test_banner():
     coverage = {"a": ACTIVE, "b": WARMING_UP, "c": NOT_APPLICABLE}
     assert console.banner("grpo", "1.16.0", coverage, "out/diagnostics") == (
-        "TRL diagnostics: grpo (TRL 1.16.0), 2 rules active, 1 not applicable, files in out/diagnostics"
+        "TRL diagnostics: grpo (TRL 1.16.0), 2 rules apply, files in out/diagnostics"
     )
-    assert console.banner("unknown", None, {}, "d") == (
-        "TRL diagnostics: unknown, 0 rules active, 0 not applicable, files in d"
-    )
+    assert console.banner("unknown", None, {}, "d") == ("TRL diagnostics: unknown, 0 rules apply, files in d")
 
 
 def test_too_few_logs():
@@ -199,7 +208,7 @@ def test_the_first_thing_to_break_comes_first_unless_it_is_over():
 
 
 def test_resumed():
-    assert console.resumed(40, {}) == "TRL diagnostics: resumed at step 40, still going on: nothing"
+    assert console.resumed(40, {}) == "TRL diagnostics: resumed at step 40"
     assert console.resumed(40, {("lr_zero", "learning_rate"): 7}) == (
         "TRL diagnostics: resumed at step 40, still going on: lr_zero (since 7)"
     )

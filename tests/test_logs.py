@@ -25,7 +25,7 @@ import pytest
 from trl_diagnostics.engine.finding import DiagnosticsError, Record
 from trl_diagnostics.sinks.run_dir import RunDir
 from trl_diagnostics.sources.find import find_runs
-from trl_diagnostics.sources.logs import open_run
+from trl_diagnostics.sources.logs import CAN_BE_READ, open_run
 
 
 def write(path: Path, content) -> Path:
@@ -418,8 +418,15 @@ class TestErrors:
             ("a.json", "[\n1 2]", "no JSON in line 2: Expecting ',' delimiter"),
             ("a.json", "[" * 100_000, "nested too deeply"),
             ("a.csv", "Step,Note\n", "no logs of a training in it (read as CSV)"),
-            ("a.csv", "", "no logs of a training in it (read as CSV)"),
-            ("a.log", "hello", "no logs of a training in it (read as console log)"),
+            ("a.csv", "", "the file is empty"),
+            ("a.json", "", "the file is empty"),
+            (
+                "a.csv",
+                "step,foo,bar\n1,2,3\n",
+                "no metric in it that a trainer of TRL logs, such as loss (read as CSV); it has foo, bar",
+            ),
+            ("a.log", "hello", f"no logs of a training in it (read as console log); what can be read: {CAN_BE_READ}"),
+            ("a.png", "\x89PNG\0\0\0", f"neither text nor a known format; what can be read: {CAN_BE_READ}"),
             (
                 "a.jsonl",
                 "x\n",

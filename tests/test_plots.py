@@ -20,6 +20,7 @@ import random
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -144,6 +145,7 @@ def levels(condition, metric="m", config=None, **series):
         ("> 3 or value > 100", [1, 5], [3]),  # the other side did not decide
         ("> 100 or value > 3", [1, 5], [3]),
         ("value < 0.5 * best(value, 1)", [8, 8, 1], [4]),
+        ("best(value, 1) > 3", [1, 5], [3]),
         ("value > 2 * config.cap", [1, 5], [2]),
         ("value > sqrt(config.cap) + 1 / 2", [1, 5], [1.5]),
         ("value > abs(delta(step)) - 1", [1, 5], [0]),
@@ -205,6 +207,14 @@ def test_everything_that_matters_is_in_the_picture():
     assert verticals[:2] == [7, 8]
 
 
+def test_an_episode_of_one_log_can_be_seen():
+    made = feed([rule("> 0", metric="m", window=1)], m=[1.0])[0]
+    episodes = [replace(made, step=step, first_step=step) for step in (3, 9)]
+    figure = plots.finding_figure(curve(*[1.0] * 10), episodes, [5, 9], [], "m", 20)
+    verticals = [line.get_xdata()[0] for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1]
+    assert set(verticals) == {3, 9}
+
+
 def test_no_band_of_fewer_than_five_points():
     assert plots.band(curve(1.0, 2.0, 3.0, 4.0, 5.0), before=5, n=20) is None
     assert plots.band(curve(1.0, 2.0, 3.0, 4.0, 5.0), before=6, n=20) == (1.2, 4.8, 5)
@@ -217,6 +227,7 @@ def test_no_band_of_fewer_than_five_points():
         ([1.0, 2.0, 1.5] * 5, "linear"),
         ([1.0, 2.0, 1.5] * 5 + [1e6], "log"),
         ([1.0, -2.0, 1.5] * 5 + [1e6], "symlog"),
+        ([1e-8, -1e-8, 0.1, -0.1, 1e-8, 1e-8, 0.05, 0.1, -0.2, 1e-8], "linear"),  # of a policy gradient
         ([1.0, 2.0, 1.5] * 5 + [1.7e308], "log"),
         ([-1.7e308, 1.7e308, 1.0, 1.0, 1.0, 1.0], "symlog"),
         ([math.nan] * 5, "linear"),

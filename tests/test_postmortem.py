@@ -282,6 +282,12 @@ def test_a_run_that_goes_on_is_unfinished(tmp_path):
     assert said["what"] == f"The run goes on: process {os.getpid()} is still there (in a training step, last step 7)."
 
 
+def test_a_record_may_be_later_than_the_heartbeat(tmp_path):
+    run(tmp_path, identity(psutil.Process()) | {"doing": "begin"}, [record(9)])
+    said = read_postmortem(tmp_path)
+    assert said["what"] == f"The run goes on: process {os.getpid()} is still there (in a training step, last step 9)."
+
+
 def test_a_run_without_heartbeats_is_held_by_something(tmp_path):
     run(tmp_path, identity(psutil.Process()), time=time.time() - 600)
     said = read_postmortem(tmp_path)
@@ -331,10 +337,14 @@ def test_a_crash_that_only_the_faulthandler_of_the_user_saw(tmp_path, gone):
 
 def test_a_crash_in_native_code(tmp_path, gone):
     run(tmp_path, gone)
-    (tmp_path / "crash.log").write_text("Fatal Python error: Segmentation fault\n\nCurrent thread ...\n")
+    stack = "Fatal Python error: Segmentation fault\n\nCurrent thread ...\n"
+    (tmp_path / "crash.log").write_text(
+        f"{stack}\nExtension modules: numpy.linalg._umath_linalg, torch._C (total: 2)\n"
+    )
     said = read_postmortem(tmp_path)
     assert said["exit_reason"] == "segfault"
     assert said["what"] == "Crashed in native code: Fatal Python error: Segmentation fault"
+    assert said["traceback"] == stack
     assert said["traceback"].endswith("Current thread ...\n")
 
 

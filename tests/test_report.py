@@ -135,18 +135,61 @@ def test_the_verdict_is_one_sentence(findings, expected):
 
 
 @pytest.mark.parametrize(
-    "reason, ending",
+    "reason, said",
     [
-        ("completed", ""),
-        ("unfinished", ""),
-        ("oom", "; it ran out of memory at step 30"),
-        ("killed", "; it was killed from outside at step 30"),
-        ("hang", "; it hung: no step came any more at step 30"),
+        ("completed", "No problem was found in 30 logs, 1 rule watched."),
+        ("unfinished", "No problem was found in 30 logs, 1 rule watched."),
+        ("interrupted", "No problem was found in 30 logs, 1 rule watched; it was interrupted by hand at step 31."),
+        ("oom", "The run ran out of memory at step 31. Before that: no problem was found in 30 logs, 1 rule watched."),
+        (
+            "hang",
+            "The run hung (no step came any more) at step 31. Before that: no problem was found in 30 logs, 1 rule "
+            "watched.",
+        ),
     ],
 )
-def test_the_verdict_says_how_a_run_ended_badly(reason, ending):
-    ended = {"exit_reason": reason, "last_step": 30}
-    assert verdict(postmortem=ended) == f"No problem was found in 30 logs, 1 rule watched{ending}."
+def test_the_verdict_says_how_a_run_ended_badly(reason, said):
+    ended = {"exit_reason": reason, "last_step": 31}
+    assert verdict(postmortem=ended) == said
+
+
+def test_a_failed_run_is_ruined_by_its_worst_finding_or_by_its_end():
+    ended = {"exit_reason": "killed", "last_step": 30}
+    low, high = finding(severity="low"), finding(severity="high")
+    assert verdict(low, postmortem=ended) == (
+        "The run was killed from outside at step 30. Before that: the run looks healthy; worth knowing (since step 10): "
+        "r is wrong."
+    )
+    assert verdict(high, postmortem=ended) == (
+        "The run is probably wasted (since step 10): r is wrong; it was killed from outside at step 30."
+    )
+
+
+def test_the_headline_has_the_step_of_the_first_episode():
+    assert verdict(finding(), over(), finding("r", 25)) == "The run is probably wasted (since step 10): r is wrong."
+
+
+def test_a_crash_is_no_green_page(tmp_path):
+    ended = {"exit_reason": "exception", "what": "ValueError: bad batch\nand more", "last_step": 31, "hangs": []}
+    ended |= {"traceback": "Traceback:\n  <b>x</b>\nValueError: bad batch", "resume_command": "python train.py"}
+    text, html = pages(told(postmortem=ended), tmp_path)
+    assert "**Status:** Crashed at step 31: ValueError: bad batch\n" in text
+    assert "## Key Insights\n\nNo finding came before the end.\n" in text
+    assert (
+        "## Recommended Actions\n\n1. Mend what the traceback below speaks of.\n\n"
+        "2. To go on: `python train.py`\n" in text
+    )
+    assert "\n    Traceback:\n      <b>x</b>\n    ValueError: bad batch\n" in text
+    assert "Nothing needs" not in text and "No problem" not in text.partition("## Key Insights")[2]
+    assert "--tone: var(--high)" in html and "card ok" not in html
+
+
+def test_a_hang_that_passed_is_named(tmp_path):
+    hangs = [{"seconds": 25.1, "step": 14}]
+    ended = {"exit_reason": "completed", "what": "Training reached its end, step 30.", "last_step": 30, "hangs": hangs}
+    assert report_text.ended(told(postmortem=ended)) == (
+        "The run came to its end at step 30. Before, it stood still for 25 s after step 14, and went on."
+    )
 
 
 def test_silence_is_no_health_without_enough_logs():
@@ -168,7 +211,12 @@ def test_silence_is_no_health_without_enough_logs():
         ([], "completed", "Healthy"),
         ([], "sigterm", "Healthy, sigterm"),
         ([finding()], "completed", "Unhealthy (1 high finding)"),
-        ([finding(), finding("b", severity="low")], "oom", "Unhealthy, oom (1 high, 1 low findings)"),
+        (
+            [finding(), finding("b", severity="low")],
+            "oom",
+            "Unhealthy, out of memory at step 1 (1 high, 1 low findings)",
+        ),
+        ([finding(severity="low")], "killed", "Killed at step 1 (1 low finding)"),
         (
             [finding(severity="critical"), finding("k", cascade_of="r")],
             "completed",
@@ -292,22 +340,26 @@ def test_the_markdown_keeps_its_shape(tmp_path):
     made = replace(made, run=replace(made.run, config={"beta": 0.5}, metadata={"git": {"commit": "abc"}}))
     text, _ = pages(made, tmp_path)
     assert text.startswith(
-        "# RLHF Run Diagnostic Report\n\n**Trainer:** dpo (TRL 1.16.0) **Status:** Failed, oom (1 critical, 1 high findings)\n\n"
+        "# RLHF Run Diagnostic Report\n\n**Trainer:** dpo (TRL 1.16.0) **Status:** Failed, out of memory at step 30 (1 critical, 1 high findings)\n\n"
         "The run is ruined (since step 10): Loss `x` is 5, and 1 finding follows from it; it ran out of memory at step 30.\n"
     )
     assert "\n## Key Insights\n\n[CRITICAL] r: Loss `x` is 5. (step 10 to the end)\n" in text
     assert "\n*Ref*: <https://a.b/c>\n" in text and "\n*Ref*: not a link\n" in text
     assert "\n[HIGH] kl: KL is high. (step 12 to the end) Follows r.\n" in text
-    assert "\n## Recommended Actions\n\n1. **r**: Lower `beta`. Now: `beta=0.5`.\n" in text
+    assert "\n## Recommended Actions\n\n1. **r**: Lower `beta`. Now: `beta=0.5`.\n\n2. Use less memory: " in text
     assert "\n## How the run ended\n\nThe run ran out of memory at step 30. CUDA\n" in text
     assert "\n- odd (step 10): Odd but normal.\n" in text
     assert "\n- git.commit: abc\n" in text
+    assert "\n## Settings\n\n`beta=0.5`\n" in text
     assert re.search(r"\n\n\n", text) is None
     headings = [line for line in text.splitlines() if line.startswith("#")]
     assert headings == [
         "# RLHF Run Diagnostic Report",
         *(f"## {name}" for name in ("Key Insights", "Recommended Actions", "Is my last checkpoint good?")),
-        *(f"## {name}" for name in ("How the run ended", "Normal here", "Metrics", "Coverage", "Provenance")),
+        *(
+            f"## {name}"
+            for name in ("How the run ended", "Normal here", "Settings", "Metrics", "Coverage", "Provenance")
+        ),
     ]
 
 
@@ -364,13 +416,44 @@ def test_at_most_ten_findings_are_drawn_and_the_rest_is_named(tmp_path):
     assert "`rule10`, `rule11`, `rule12`." in files[0].read_text()
 
 
+def test_a_metric_with_one_point_is_not_drawn(tmp_path):
+    records = [Record(i, float(i), "train", {"loss": 1.0} | ({"once": 1.0} if i == 5 else {})) for i in range(1, 31)]
+    made = replace(told(finding("a", 5, metric="once"), finding("b")), run=MemoryRun(records))
+    write_report(tmp_path, made)
+    assert sorted(file.name for file in (tmp_path / "plots").iterdir()) == ["b__loss.png", "key_metrics.png"]
+
+
+def test_what_matters_of_the_arguments_and_of_the_provenance(tmp_path):
+    config = {
+        "learning_rate": 5e-6,
+        "beta": 0.1,
+        "loss_type": ["sigmoid"],
+        "max_steps": -1,
+        "bf16": True,
+        "fp16": False,
+    }
+    config |= {
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 2,
+        "save_steps": 50,
+        "max_length": None,
+    }
+    metadata = {"arguments": config, "world_size": 2, "packages": {"torch": "2.9", "numpy": "2.4"}}
+    text, html = pages(diagnosed(plain_run(config=config, metadata=metadata)), tmp_path)
+    chosen = "`effective_batch_size=16`, `learning_rate=5e-06`, `beta=0.1`, `loss_type=['sigmoid']`, `bf16=True`"
+    assert f"\n## Settings\n\n{chosen}\n" in text
+    assert "<code>learning_rate=5e-06</code>" in html
+    assert "- packages.torch: 2.9\n" in text and "numpy" not in text and "packages.numpy" in html
+    assert "\nAll 3 entries and 9 training arguments are in `run_report.html`.\n" in text
+
+
 def test_without_matplotlib_the_report_says_how_to_get_plots(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     files = write_report(tmp_path, told(finding()))
     assert [file.name for file in files] == ["run_report.md", "run_report.html"]
     for file in files:
         assert "matplotlib is not installed" in file.read_text()
-    assert '`pip install "trl-diagnostics[report]"`' in files[0].read_text()
+    assert "`pip install matplotlib`." in files[0].read_text()
 
 
 def test_a_report_is_complete_or_the_old_one_stays(tmp_path, monkeypatch):
@@ -395,7 +478,7 @@ def test_a_guessed_trainer_and_what_was_not_read_are_said(tmp_path):
     run = plain_run(kind="CSV", trainer_how="its columns", confidence=0.7, trl_version=None, notes=("3 rows | torn",))
     text, html = pages(diagnosed(run), tmp_path)
     assert "The trainer was guessed: its columns (confidence 70 %).\n" in text
-    assert "\nNot read: 3 rows \\| torn\n" in text and "3 rows | torn" in html
+    assert "\nNote: 3 rows \\| torn\n" in text and "3 rows | torn" in html
 
 
 # Texts stay texts
@@ -448,6 +531,13 @@ def test_hostile_texts_stay_text_in_markdown(tmp_path):
     assert [t.attrs["href"] for t in tokens if t.type == "link_open"] == []
     assert {t.content for t in tokens if t.type == "heading_open"} == {""}
     assert len([t for t in tokens if t.type == "heading_open"]) == len(re.findall(r"^#+ ", text, re.MULTILINE)) == 8
+
+
+def test_a_path_and_a_message_that_are_no_text(tmp_path):
+    run = plain_run(path=Path("out/\udcff"))
+    ended = {"exit_reason": "exception", "what": "ValueError: \udc80", "last_step": 30, "traceback": ""}
+    for text in pages(diagnosed(run, [], postmortem=ended | {"resume_command": ""}), tmp_path):
+        assert "out/\\udcff" in text and "ValueError: \\udc80" in text
 
 
 @settings(max_examples=150)

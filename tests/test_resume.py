@@ -158,7 +158,7 @@ def test_numbers_and_texts_are_said(before):
     assert said(before, after, "resume_batch_size_changed") == (
         "Samples per step were 8 and are 16: data already seen are skipped by the wrong amount."
     )
-    assert said(before, after, "resume_argument_changed") == "resume_argument/max_grad_norm was 1 and is 0.5."
+    assert said(before, after, "resume_argument_changed") == "max_grad_norm was 1 and is 0.5."
     assert said(before, after, "resume_seed_changed") == (
         "seed was 42 and is 3: what is left of the epoch comes in another order."
     )

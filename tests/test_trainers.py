@@ -111,7 +111,7 @@ def test_a_healthy_ppo_run(trl_with_ppo, tmp_path):
     command += ["--log", tmp_path / "log.jsonl", "--output-dir", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
-    (banner,) = [line for line in done.stderr.splitlines() if "rules active" in line]
+    (banner,) = [line for line in done.stderr.splitlines() if "rules apply" in line]
     assert banner.startswith("TRL diagnostics: ppo (TRL 1.12.0), ")
     assert "no findings in 40 logs" in done.stderr and "Switched off" not in done.stderr
 

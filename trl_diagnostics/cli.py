@@ -16,6 +16,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -23,8 +24,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TextIO
 
+from . import __version__
 from .engine.finding import DiagnosticsError
 from .engine.rule import SEVERITIES, STATUSES
+from .engine.yaml_file import suggest
 
 
 ACTIONS = ("list", "show", "check", "test")  # of `rules`
@@ -39,7 +42,8 @@ def _run(argv: list[str]) -> int:
     try:
         if sys.stdout is None:
             raise DiagnosticsError("there is nowhere to write to: the standard output is closed")
-        sys.stdout.reconfigure(errors="backslashreplace")  # rules are UTF-8, the terminal may not be
+        for stream in filter(None, (sys.stdout, sys.stderr)):  # rules are UTF-8, the terminal may not be
+            stream.reconfigure(errors="backslashreplace")
         code = _command(argv)
         sys.stdout.flush()
         return code
@@ -88,7 +92,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments of one command; `rules` without an action means `rules list`."""
     if argv[:1] == ["rules"] and argv[1:2] not in [[action] for action in (*ACTIONS, "-h", "--help")]:
         argv = ["rules", "list", *argv[1:]]
-    return _parser().parse_args(argv)
+    args, unknown = _parser().parse_known_args(argv)
+    if unknown:  # said with the usage of the command, which argparse does not do by itself
+        known = re.findall(r"--[\w-]+", args.parser.format_help())
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{suggest(unknown[0].partition('=')[0], known)}")
+    return args
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Diagnostics for TRL post-training runs.",
         epilog="The exit code is 0 if all is well, 1 if there is something to look at, 2 if it cannot be told.",
     )
+    top.add_argument("--version", action="version", version=f"trl-diagnostics {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
     _add_diagnose(commands)
     _add_watch(commands)
@@ -113,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "rule file of your own",
     )
     what.add_argument("--trainer", help="trainer whose log has the metric: some keys mean something else in each")
-    what.set_defaults(module="rules", function="explain_names")
+    what.set_defaults(parser=what, module="rules", function="explain_names")
     return top
 
 
@@ -133,8 +142,8 @@ def _add_diagnose(commands: argparse._SubParsersAction) -> None:
     one.add_argument("--plots", "--make-plots", action="store_true", help="the same as --report without DIR")
     one.add_argument("--no-plots", action="store_true", help="leave the pictures out of the report")
     _add_json(one)
-    _add_fail_on(one)
-    one.set_defaults(module="diagnose", function="run")
+    _add_fail_on(one, ", and unless never for a run that crashed, hung, was killed or ran out of memory")
+    one.set_defaults(parser=one, module="diagnose", function="run")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -148,12 +157,12 @@ def _add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON document and nothing else")
 
 
-def _add_fail_on(command: argparse.ArgumentParser) -> None:
+def _add_fail_on(command: argparse.ArgumentParser, more: str = "") -> None:
     command.add_argument(
         "--fail-on",
         choices=[*SEVERITIES[:-1], "never"],
         default="high",
-        help="exit code 1 for findings of this severity or above (default: high)",
+        help=f"exit code 1 for findings of this severity or above (default: high){more}",
     )
 
 
@@ -165,7 +174,7 @@ def _add_watch(commands: argparse._SubParsersAction) -> None:
         "--interval", type=float, default=2.0, metavar="SECONDS", help="time between looks (default: 2)"
     )
     watch.add_argument("--once", action="store_true", help="look once and end")
-    watch.set_defaults(module="watch", function="run")
+    watch.set_defaults(parser=watch, module="watch", function="run")
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
@@ -176,24 +185,29 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     both.add_argument("--metric", help="the metric that decides which run is better; by default the trainer's goal")
     _add_json(both)
     _add_fail_on(both)
-    both.set_defaults(module="compare", function="run")
+    both.set_defaults(parser=both, module="compare", function="run")
 
 
 def _add_after_a_run(commands: argparse._SubParsersAction) -> None:
     resume = commands.add_parser("validate-resume", help="would this run go on as the same run with another config?")
-    resume.add_argument("path", metavar="RUN", help="run directory or output_dir")
-    resume.add_argument("--config", required=True, metavar="NEW", help="YAML or JSON file of training arguments")
+    resume.add_argument("path", metavar="RUN", help="run directory or output_dir, or the checkpoint to go on from")
+    resume.add_argument(
+        "--config",
+        required=True,
+        metavar="NEW",
+        help="YAML or JSON file of training arguments, as for TRL's --config, or the run directory of another run",
+    )
     _add_json(resume)
-    _add_fail_on(resume)
-    resume.set_defaults(module="validate_resume", function="run")
+    _add_fail_on(resume, ", and unless never for all that changes or breaks the run")
+    resume.set_defaults(parser=resume, module="validate_resume", function="run")
     ended = commands.add_parser("postmortem", help="how a run ended, and where to go on from")
     ended.add_argument("path", metavar="RUN", help="run directory or output_dir")
     _add_json(ended)
-    ended.set_defaults(module="postmortem", function="run")
+    ended.set_defaults(parser=ended, module="postmortem", function="run")
     saved = commands.add_parser("checkpoints", help="which checkpoint to go on from or to ship")
     saved.add_argument("path", metavar="RUN", help="run directory or output_dir")
     _add_json(saved)
-    saved.set_defaults(module="checkpoints", function="run")
+    saved.set_defaults(parser=saved, module="checkpoints", function="run")
 
 
 def _add_actions(actions: argparse._SubParsersAction) -> None:
@@ -202,15 +216,15 @@ def _add_actions(actions: argparse._SubParsersAction) -> None:
     some.add_argument("--trainer", help="only rules for this trainer, for example dpo")
     some.add_argument("--severity", action="append", choices=SEVERITIES, help="may be given twice")
     some.add_argument("--status", action="append", choices=STATUSES, help="may be given twice")
-    some.set_defaults(module="rules", function="list_rules")
+    some.set_defaults(parser=some, module="rules", function="list_rules")
     show = actions.add_parser("show", help="the fields of some rules")
     show.add_argument("names", nargs="+", metavar="NAME", help="name, old name or glob")
-    show.set_defaults(module="rules", function="show_rules")
+    show.set_defaults(parser=show, module="rules", function="show_rules")
     checked = actions.add_parser("check", help="find everything that is wrong in rule files, failing tests too")
     checked.add_argument("paths", nargs="+", metavar="PATH", help="rule file or folder")
-    checked.set_defaults(module="rules", function="check_files")
+    checked.set_defaults(parser=checked, module="rules", function="check_files")
     tested = actions.add_parser("test", help="run the tests inside rule files and list the results")
     tested.add_argument(
         "names", nargs="*", metavar="NAME|PATH", help="built-in rules (names, globs), files or folders"
     )
-    tested.set_defaults(module="rules", function="run_tests")
+    tested.set_defaults(parser=tested, module="rules", function="run_tests")

@@ -35,13 +35,13 @@ LAST = 4  # the last quarter of the steps that both runs have is compared
 SURE = 0.95
 # What a trainer is for, first found first; the loss only where nothing says it better.
 GOALS = ("env_reward", "policy_score", "reward", "accuracy", "win_rate", "reward_margin", "jsd", "loss")
-# Arguments that change the scale of a metric, so that its values in two runs cannot be held against each other.
+# Arguments (and the trainer) that change the scale of a metric, so that its values in two runs cannot be held against each other.
 SCALES = {
     "loss": (
-        *("loss_type", "loss_weights", "beta", "label_smoothing", "simpo_gamma", "cpo_alpha", "rpo_alpha"),
+        *("trainer", "loss_type", "loss_weights", "beta", "label_smoothing", "simpo_gamma", "cpo_alpha", "rpo_alpha"),
         *("completion_only_loss", "assistant_only_loss", "max_length", "packing"),
     ),
-    "reward_margin": ("beta", "loss_type"),
+    "reward_margin": ("trainer", "beta", "loss_type"),
     "reward": ("reward_weights", "reward_funcs", "reward_model_path"),
 }
 
@@ -160,7 +160,9 @@ def compare_series(a: dict[str, Series], b: dict[str, Series], metric_map: Metri
     for metric, series in a.items():
         steps, values_a, values_b = paired(series, b.get(metric, Series()))
         if len(steps):
-            found.append(_compared(metric, metric_map.better(metric), steps, values_a, values_b))
+            # where there is a reward, the loss is of a policy gradient: its value says nothing
+            better = None if metric == "loss" and "reward" in a else metric_map.better(metric)
+            found.append(_compared(metric, better, steps, values_a, values_b))
     return found
 
 
@@ -258,7 +260,7 @@ def goal(
         found (`Iterable[Compared]`):
             What both runs have.
         config_a (`dict`), config_b (`dict`):
-            Their training arguments.
+            Their training arguments, and as `"trainer"` what trained them, where that is known.
 
     Returns:
         `tuple[str | None, list[str]]`: its name, and which ones do not count although they come first, with the reason.

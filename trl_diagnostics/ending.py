@@ -93,7 +93,7 @@ def how_it_ended(run_dir: Path) -> tuple[str, str]:
     written, beat = _written(run_dir), _heartbeat(run_dir)
     if written is not None and (written["exit_reason"] != "hang" or beat is None):
         return written["exit_reason"], written["what"]
-    reason, what = _without_end(beat) if beat else _without_heartbeat(run_dir)
+    reason, what = _without_end(_caught_up(beat, run_dir)) if beat else _without_heartbeat(run_dir)
     if reason == "killed" and (trace := _text(run_dir / CRASH_LOG)):
         reason, what = "segfault", f"Crashed in native code: {trace.splitlines()[0]}"
     if written is not None:  # a hang
@@ -143,7 +143,7 @@ def read_postmortem(
         found=judged,
         go_on=advise(judged).go_on,
         command=command,
-        traceback=_text(run_dir / CRASH_LOG),
+        traceback=_text(run_dir / CRASH_LOG).partition("\nExtension modules:")[0],  # a line of 100 and more names
         hangs=beat["hangs"] if beat else (),
     )
 
@@ -228,6 +228,12 @@ def _written(run_dir: Path) -> dict[str, Any] | None:
 def _heartbeat(run_dir: Path) -> dict[str, Any] | None:
     beat = read_json(run_dir / HEARTBEAT)
     return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
+
+
+def _caught_up(beat: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The heartbeat, or what the last record says of the step where it is the later one."""
+    step = max((record.step for record in _last_records(run_dir / METRICS)[-1:]), default=0)
+    return {**beat, "step": step, "doing": "step"} if step > beat["step"] else beat
 
 
 def _without_end(beat: dict[str, Any]) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from .sources.logs import Run, open_run
 
 
 LOGS_FOR_RATE = 50
+LATE = 60.0  # seconds without a log
 MOST_FINDINGS = 1000  # of a rule that comes and goes all the time
 UNIX = 1e8  # a smaller time of a record is a number of the reader's own
 
@@ -117,6 +118,11 @@ class Follower:
         if self.last is not None and self.last.time > UNIX:
             return self.last.time
         return max((entry[2] / 1e9 for entry in self._signature or () if len(entry) == 3), default=0.0)
+
+    def is_late(self) -> bool:
+        """Whether the next log should have come long ago."""
+        usual = (self.pace[-1][0] - self.pace[0][0]) / (len(self.pace) - 1) if len(self.pace) > 1 else 0.0
+        return time.time() - self.last_time() > max(LATE, 5 * usual)
 
     def steps_per_second(self) -> float | None:
         """Speed over the last logs, waiting included; `None` where it is not known."""

@@ -21,6 +21,8 @@ from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..engine.yaml_file import suggest
 from ..metrics.names import MetricMap, known_trainers
 from ..sinks.run_dir import check_is_run_dir
+from ..sources.checkpoints import CHECKPOINT
+from ..sources.trainer_guess import known_version
 
 
 def map_of(trainer: str) -> MetricMap:
@@ -37,9 +39,17 @@ def trainer_named(text: str | None) -> str | None:
     return None if text is None else map_of(text).trainer
 
 
+def release_named(text: str | None) -> str | None:
+    """The release that the option `--trl-version` means; without the option `None`."""
+    if text is not None and not known_version(text):
+        raise DiagnosticsError(f"--trl-version: {text!r} is no release, expected something like '0.24.0'")
+    return text
+
+
 def run_dir_of(path: Path) -> Path:
     """
-    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`.
+    The run directory that is meant by a path: itself, or the folder `diagnostics` in an `output_dir`, or beside a
+    checkpoint.
 
     Raises:
         `DiagnosticsError`: if there is none.
@@ -49,9 +59,10 @@ def run_dir_of(path: Path) -> Path:
     try:
         check_is_run_dir(path)
     except DiagnosticsError:
-        if not (path / "diagnostics").is_dir():
+        output_dir = path.parent if CHECKPOINT.fullmatch(path.name) else path
+        if not (output_dir / "diagnostics").is_dir():
             raise
-        path = path / "diagnostics"
+        path = output_dir / "diagnostics"
         check_is_run_dir(path)
     return path
 

@@ -28,13 +28,14 @@ from ..metrics.names import MetricMap
 from ..sinks.console import problems
 from ..sources.resume import Difference, differences
 from ..words import count, number
-from .arguments import is_as_bad, trainer_named
+from .arguments import is_as_bad, release_named, trainer_named
 from .results import Result, one_run
-from .terminal import cut, print_json, say, show, table
+from .terminal import UNLIMITED, broken, columns, cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
 MOST_ROWS = 12
+BESIDE = 64  # columns beside the name of a metric
 NOT_CURVES = {"epoch", "inner_epoch", "num_tokens", "num_input_tokens_seen", "total_flos", "learning_rate"}
 TOLD_BY_ROWS = {"logging_steps", "max_steps", "warmup_steps"}  # arguments that any log gives away
 # What differs between any two runs and says nothing.
@@ -57,8 +58,8 @@ class Answer:
 
 def run(args: argparse.Namespace) -> int:
     """Compare two runs."""
-    trainer = trainer_named(args.trainer)
-    a, b = (one_run(path, trainer, args.trl_version) for path in (args.a, args.b))
+    trainer, release = trainer_named(args.trainer), release_named(args.trl_version)
+    a, b = (one_run(path, trainer, release) for path in (args.a, args.b))
     metric_map = MetricMap(a.diagnosis.run.trainer, a.diagnosis.run.trl_version)
     series = [collect_series(result.diagnosis.run.records()) for result in (a, b)]
     found = compare_series(*series, metric_map)
@@ -83,13 +84,13 @@ def only(one: Diagnosis, other: Diagnosis) -> list[Finding]:
 def _problems(diagnosis: Diagnosis) -> list[Finding]:
     first: dict[str, Finding] = {}
     for same in problems(diagnosis.findings):
-        first.setdefault(same[0].rule, same[0])
+        first.setdefault(same[0].rule, min(same, key=lambda finding: finding.first_step))
     return list(first.values())
 
 
 def _answer(a: Diagnosis, b: Diagnosis, found: list[Compared], asked: str | None) -> Answer:
     """Weights that are ruined decide, then the metric that the trainer is for, then a run that is probably wasted."""
-    by_name, config = {one.metric: one for one in found}, (a.run.config, b.run.config)
+    by_name, config = {one.metric: one for one in found}, [_trainer(one) | one.run.config for one in (a, b)]
     if asked and asked not in by_name:
         raise DiagnosticsError(f"--metric: the runs have no steps in common with '{asked}'{suggest(asked, by_name)}")
     metric, passed = (asked, []) if asked else goal(found, *config)
@@ -139,8 +140,14 @@ def _p(p: float) -> str:
 
 def differing(a: Diagnosis, b: Diagnosis) -> list[Difference]:
     """Arguments, data, model and packages that both runs know and that differ, the important ones first."""
-    known = [{"arguments": d.run.config} | d.run.metadata for d in (a, b)]
+    known = [{"arguments": d.run.config} | _trainer(d) | d.run.metadata for d in (a, b)]
     return [one for one in differences(*known) if one.field not in OF_THE_PLACE]
+
+
+def _trainer(diagnosis: Diagnosis) -> dict[str, str]:
+    """What trained a run, where that is known."""
+    trainer = diagnosis.run.trainer
+    return {} if trainer == "unknown" else {"trainer": trainer}
 
 
 def _print(
@@ -206,7 +213,15 @@ def _rows(answer: Answer, curves: list[Compared]) -> list[list[str]]:
     differing = [one for one in curves if one.a != one.b or one.metric == answer.metric]
     for one in sorted(differing, key=key)[:MOST_ROWS]:
         apart = ["", "-"] if one.p is None else [f"{one.low:+.3g} to {one.high:+.3g}", _p(one.p)]
-        rows.append([one.metric, one.better or "", number(one.a), number(one.b), *apart])
+        rows.append(
+            [
+                broken(one.metric, max(columns(UNLIMITED) - BESIDE, 16)),
+                one.better or "",
+                number(one.a),
+                number(one.b),
+                *apart,
+            ]
+        )
     return rows
 
 

@@ -28,12 +28,12 @@ from rich.text import Text
 
 from ..diagnosis import Diagnosis
 from ..engine.engine import ACTIVE, NOT_APPLICABLE
-from ..engine.finding import DiagnosticsError, Record, Severity
+from ..engine.finding import DiagnosticsError, Record
 from ..explain import wrapped
 from ..sinks import report_text
 from ..sinks.console import HEALTHY, TOO_SHORT, summary
 from ..words import count
-from .arguments import trainer_named
+from .arguments import release_named, trainer_named
 from .results import UNREADABLE, Result, result_of, runs_in
 from .terminal import STYLES, UNLIMITED, columns, cut, facts, print_json, say, show, table, terminal, width
 
@@ -41,18 +41,22 @@ from .terminal import STYLES, UNLIMITED, columns, cut, facts, print_json, say, s
 SCHEMA_VERSION = 1
 EVERY = 5000  # logs
 LEAST = 60  # columns beside the path
-ORDER = (UNREADABLE, *(str(severity) for severity in reversed(Severity)), TOO_SHORT, HEALTHY)
+# The worst first; to have failed is nearly as bad as to be wasted.
+ORDER = (
+    *(UNREADABLE, "critical", "high", *dict.fromkeys(report_text.FAILED.values())),
+    *("medium", "low", TOO_SHORT, HEALTHY),
+)
 
 
 def run(args: argparse.Namespace) -> int:
     """Diagnose all runs in some paths."""
-    trainer = trainer_named(args.trainer)
+    trainer, release = trainer_named(args.trainer), release_named(args.trl_version)
     names = _names(runs_in(args.paths))
     results = []
     with _progress() as progress:
         task = progress.add_task("", total=len(names) if len(names) > 1 else None)
         for path, name in names.items():
-            result = result_of(path, trainer, args.trl_version, _shown(progress, task, name))
+            result = result_of(path, trainer, release, _shown(progress, task, name))
             if result.diagnosis and (args.report is not None or args.plots):
                 folder = _own_folder(path) if not args.report else Path(args.report, name if len(names) > 1 else "")
                 result = replace(result, report=_write_report(folder, result.diagnosis, not args.no_plots))
@@ -103,7 +107,12 @@ def _own_folder(path: Path) -> Path:
 def _write_report(folder: Path, diagnosis: Diagnosis, plots: bool) -> tuple[Path, ...]:
     from ..sinks.report import write_report
 
-    return tuple(write_report(folder, diagnosis, plots))
+    try:
+        return tuple(write_report(folder, diagnosis, plots))
+    except OSError as error:
+        raise DiagnosticsError(
+            f"--report: {folder}: cannot be written ({error.strerror}); name a folder, which is created"
+        ) from None
 
 
 def _print_one(result: Result) -> None:
@@ -160,6 +169,9 @@ def _told(result: Result) -> str:
     first, rules = result.first, Counter(result.diagnosis.coverage.values())
     apply = len(result.diagnosis.coverage) - rules[NOT_APPLICABLE]
     said = f"{first.rule}, step {first.first_step}" if first else f"none by {rules[ACTIVE]} of {apply} rules"
+    if report_text.failure(result.diagnosis):
+        failed = report_text.failed_with(result.diagnosis.postmortem)
+        return f"{said}; {failed}" if first else failed
     reason = (result.diagnosis.postmortem or {}).get("exit_reason", "completed")
     return said if reason in report_text.CALM else f"{said}; ended: {reason}"
 

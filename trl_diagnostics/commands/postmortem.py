@@ -24,14 +24,13 @@ from typing import Any
 from ..ending import read_postmortem, still_there
 from ..engine.finding import Finding, from_json_number
 from ..explain import wrapped
-from ..sinks.report_text import ENDED, KEY_METRICS
+from ..sinks.report_text import ENDED, KEY_METRICS, MOST_LINES
 from ..words import duration, number
 from .arguments import run_dir_of
 from .terminal import facts, print_json, say
 
 
 MOST_METRICS = 8
-MOST_LINES = 12  # of a traceback; the last ones say most
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from ..diagnosis import Diagnosis, diagnose
 from ..engine.finding import DiagnosticsError, Finding, Record
-from ..sinks.console import health, problems
+from ..sinks.console import problems
+from ..sinks.report_text import failure, state
 from ..sources.logs import find_runs, open_run
 from .arguments import is_as_bad
 
@@ -36,6 +37,8 @@ def runs_in(names: list[str]) -> list[Path]:
     Raises:
         `DiagnosticsError`: for a folder that holds none.
     """
+    if not all(names):
+        raise DiagnosticsError("diagnose: PATH is empty; '.' is the current folder")
     if not names:
         raise DiagnosticsError(
             "diagnose: no PATH; name a run directory, a log file or a folder with runs: trl-diagnostics diagnose out"
@@ -63,19 +66,23 @@ class Result:
 
     @property
     def first(self) -> Finding | None:
-        """The finding to look at first."""
-        return next((same[0] for same in problems(self.diagnosis.findings)), None)
+        """The finding to look at first, as it began."""
+        same = next(iter(problems(self.diagnosis.findings)), ())
+        return min(same, key=lambda finding: finding.first_step, default=None)
 
     @property
     def verdict(self) -> str:
-        """One word."""
-        return health(self.diagnosis.findings, self.diagnosis.coverage) if self.diagnosis else UNREADABLE
+        """A word or three."""
+        if self.diagnosis is None:
+            return UNREADABLE
+        return state(self.diagnosis.findings, self.diagnosis.coverage, failure(self.diagnosis))
 
     def exit_code(self, fail_on: str) -> int:
-        """2 if it could not be read, 1 for a finding as bad as `fail_on` or worse."""
+        """2 if it could not be read, 1 for a finding as bad as `fail_on` or worse and for a run that failed."""
         if self.diagnosis is None:
             return 2
-        return int(is_as_bad(self.diagnosis.findings, fail_on))
+        failed = bool(failure(self.diagnosis)) and fail_on != "never"
+        return int(failed or is_as_bad(self.diagnosis.findings, fail_on))
 
 
 def result_of(

@@ -15,6 +15,7 @@
 """Text, tables and JSON of the commands go in, standard output that fits the terminal comes out; plain when piped."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -34,6 +35,10 @@ UNLIMITED = 1000  # columns: a file has no edge
 STYLES = {
     "critical": "bold red",
     "high": "red",
+    "crashed": "red",
+    "killed": "red",
+    "hung": "red",
+    "out of memory": "red",
     "medium": "yellow",
     "low": "cyan",
     "resolved": "green",
@@ -41,7 +46,7 @@ STYLES = {
     "unreadable": "bold red",
     "too short": "dim",
 }
-TAG = r"\[(CRITICAL|HIGH|MEDIUM|LOW|RESOLVED|HEALTHY|TOO SHORT)\]"
+TAG = r"\[(CRITICAL|HIGH|CRASHED|KILLED|HUNG|OUT OF MEMORY|MEDIUM|LOW|RESOLVED|HEALTHY|TOO SHORT)\]"
 
 
 def width() -> int:
@@ -114,6 +119,15 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 def cut(text: str, most: int) -> str:
     """The end of a text that is too long: of a path it tells most."""
     return text if len(text) <= most else f"…{text[len(text) - most + 1 :]}"
+
+
+def broken(name: str, most: int) -> str:
+    """A name in lines that end after a `_` or a `/`, as far as it is too long."""
+    lines = [""]
+    for part in re.findall(r"[^_/]+[_/]*|[_/]+", name):
+        lines += [""] if lines[-1] and len(lines[-1] + part) > most else []
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def print_json(document: dict[str, Any]) -> None:

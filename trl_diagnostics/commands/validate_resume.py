@@ -16,6 +16,7 @@
 
 import argparse
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,15 @@ from ..explain import wrapped
 from ..metrics.names import MetricMap
 from ..sinks.console import rank
 from ..sinks.run_dir import last_metadata, read_json
-from ..sources.checkpoints import checkpoints, output_dir_of
-from ..sources.resume import BREAKS, CHANGES, Difference, differences, resume_record
+from ..sources.checkpoints import CHECKPOINT, checkpoints, output_dir_of
+from ..sources.resume import BREAKS, CHANGES, HARMLESS, Difference, differences, resume_record
 from ..words import count
 from .arguments import is_as_bad, run_dir_of
 from .terminal import cut, print_json, say, show, table
 
 
 SCHEMA_VERSION = 1
+READABLE = (".yaml", ".yml", ".json")
 VERDICTS = {
     BREAKS: "It would not go on: {}.",
     CHANGES: "It would go on as another run: {}.",
@@ -45,8 +47,10 @@ VERDICTS = {
 
 def run(args: argparse.Namespace) -> int:
     """Compare the start of a run that saved the last checkpoint with the config with which it shall be resumed."""
-    path = run_dir_of(Path(args.path))
+    path, given = run_dir_of(Path(args.path)), Path(args.path)
     found = checkpoints(output_dir_of(path, last_metadata(path)), seconds=0)
+    if CHECKPOINT.fullmatch(given.name):
+        found = [one for one in found if one.path.name == given.name]
     checkpoint, step = (found[-1].path, found[-1].step) if found else (None, 0)
     before = last_metadata(path, checkpoint and _saved_in(checkpoint))
     if not before.get("arguments"):
@@ -58,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(_document(path, checkpoint, differing, findings, unknown))
     else:
         _print(checkpoint, differing, findings, unknown)
-    return int(is_as_bad(findings, args.fail_on))
+    is_another = any(one.effect != HARMLESS for one in differing) and args.fail_on != "never"
+    return int(is_another or is_as_bad(findings, args.fail_on))
 
 
 def _saved_in(checkpoint: Path) -> int | None:
@@ -71,17 +76,31 @@ def _saved_in(checkpoint: Path) -> int | None:
     return None
 
 
-def _after(before: dict[str, Any], file: Path) -> tuple[dict[str, Any], list[str]]:
-    """The metadata that the run would have, and the keys of the file that are no arguments of it."""
-    new = _read(file / "run_metadata_start.json" if file.is_dir() else file)
+def _after(before: dict[str, Any], file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The metadata that the run would have, and the keys of the file that are no arguments of it, with what is meant."""
+    new = _metadata(file) if file.is_dir() else _read(file)
     if isinstance(new.get("arguments"), dict):  # the metadata of another run
-        return new, []
+        return new, {}
     old = before["arguments"]
     known = {key: _like(old[key], value) for key, value in new.items() if key in old}
-    return {**before, "arguments": {**old, **known}}, [key for key in new if key not in old]
+    unknown = {str(key): "".join(get_close_matches(str(key), old, 1, 0.8)) for key in new if key not in old}
+    return {**before, "arguments": {**old, **known}}, unknown
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    """Of another run."""
+    try:
+        return last_metadata(run_dir_of(folder))
+    except DiagnosticsError as error:
+        raise DiagnosticsError(f"--config: {error}") from None
 
 
 def _read(file: Path) -> dict[str, Any]:
+    if file.suffix not in READABLE:
+        raise DiagnosticsError(
+            f"--config: {file}: format not supported; give YAML or JSON ({', '.join(READABLE)}), or the run directory "
+            "of another run"
+        )
     try:
         text = file.read_text(encoding="utf-8")
         data = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
@@ -109,10 +128,12 @@ def _findings(before: dict[str, Any], after: dict[str, Any], checkpoint: Path | 
     trainer = before.get("trainer")
     engine = Engine(collect_rules(), trainer, after["arguments"], MetricMap(trainer or "", before.get("trl_version")))
     found = engine.update(resume_record(before, after, checkpoint, step))
-    return rank(finding for finding in found if finding.level > Severity.INFO)
+    return sorted(rank(f for f in found if f.level > Severity.INFO), key=lambda finding: -finding.level)
 
 
-def _print(checkpoint: Path | None, differing: list[Difference], findings: list[Finding], unknown: list[str]) -> None:
+def _print(
+    checkpoint: Path | None, differing: list[Difference], findings: list[Finding], unknown: dict[str, str]
+) -> None:
     worst = differing[0].effect if differing and differing[0].effect in VERDICTS else None
     grave = [str(one) for one in differing if one.effect == worst]
     more = f", and {count(len(grave) - 3, 'other difference')}" if len(grave) > 3 else ""
@@ -126,11 +147,12 @@ def _print(checkpoint: Path | None, differing: list[Difference], findings: list[
         rows = [[one.field, cut(str(one.before), 24), cut(str(one.after), 24), one.effect] for one in differing]
         show(table(["differs", "before", "after", "effect"], rows))
     if unknown:
-        say("\n" + wrapped(f"Not compared, for the run has no such argument: {', '.join(unknown)}", "", "  "))
+        named = ", ".join(f"{key} (did you mean {near}?)" if near else key for key, near in unknown.items())
+        say("\n" + wrapped(f"Not compared, for the run has no such argument: {named}", "", "  "))
 
 
 def _document(
-    path: Path, checkpoint: Path | None, differing: list[Difference], findings: list[Finding], unknown: list[str]
+    path: Path, checkpoint: Path | None, differing: list[Difference], findings: list[Finding], unknown: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
@@ -138,5 +160,5 @@ def _document(
         "checkpoint": checkpoint,
         "differences": [one.to_json() for one in differing],
         "findings": [finding.to_json() for finding in findings],
-        "not_compared": unknown,
+        "not_compared": list(unknown),
     }

@@ -28,12 +28,12 @@ from ..engine.engine import ACTIVE, WARMING_UP
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..explain import wrapped
 from ..follower import Follower
-from ..sinks.console import health, problems, resolved, warning
+from ..sinks.console import problems, resolved, warning
 from ..sinks.curves import Curve
-from ..sinks.report_text import KEY_METRICS
+from ..sinks.report_text import KEY_METRICS, state
 from ..sources.run_files import RUN_DIRECTORY
 from ..words import count, duration, number
-from .arguments import trainer_named
+from .arguments import release_named, trainer_named
 from .terminal import colored, show, table, terminal, width
 
 
@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise DiagnosticsError(f"{path}: no such file or folder")
     if args.interval <= 0:
         raise DiagnosticsError(f"--interval: expected seconds above 0, found {args.interval:g}")
-    trainer = trainer_named(args.trainer)
-    follower = Follower(path, trainer, args.trl_version)
+    trainer, release = trainer_named(args.trainer), release_named(args.trl_version)
+    follower = Follower(path, trainer, release)
     if args.once:
         follower.look()
         if follower.run is None:
@@ -78,16 +78,21 @@ def _live(follower: Follower, interval: float) -> None:
 
 
 def _lines(follower: Follower, interval: float) -> None:
-    """For a file or a pipe: each finding once, as it comes."""
+    """For a file or a pipe: what is waited for, where the run is, and then each finding once, as it comes."""
     told: set[tuple] = set()
+    before = ""
     while True:
         found, pause = _look(follower, interval)
+        ending = _ending(follower)
+        now = _waiting(follower) if follower.run is None else f"Watching {follower.run.path} ({follower.run.trainer})."
+        if now != before and (ending is None or ending[0] in GOES_ON):
+            print(now, flush=True)
+        before = now
         for finding in found:
             key = (finding.rule, finding.metric, finding.state, finding.first_step)
             if key not in told and finding.level > Severity.INFO:
                 print(warning(finding) if finding.state == "started" else resolved(finding), flush=True)
             told.add(key)
-        ending = _ending(follower)
         if _has_ended(follower, ending):
             show(view(follower, ending))
             return
@@ -102,9 +107,10 @@ def _look(follower: Follower, interval: float) -> tuple[list[Finding], float]:
 
 
 def _ending(follower: Follower) -> tuple[str, str] | None:
-    """How a run with a run directory goes on or ended, see [`how_it_ended`]; other logs do not say it."""
+    """How a run goes on or ended: by its run directory, see [`how_it_ended`], or by its last log."""
     if follower.run is None or follower.run.kind != RUN_DIRECTORY:
-        return None
+        is_over = follower.last is not None and follower.last.phase == "summary"
+        return ("completed", "Training reached its end: the last log is the Trainer's summary.") if is_over else None
     return how_it_ended(follower.run.path)
 
 
@@ -118,8 +124,7 @@ def _has_ended(follower: Follower, ending: tuple[str, str] | None) -> bool:
 def view(follower: Follower, ending: tuple[str, str] | None, hint: str = "") -> RenderableType:
     """Everything on one screen: where the run is, its metrics, what is wrong with it, and how this view ends."""
     if follower.run is None:
-        doing = f"waiting for the first log. {follower.waiting_for}" if follower.waiting_for else "reading ..."
-        return colored(wrapped(f"{follower.path}: {doing}", "", "  "))
+        return colored(_waiting(follower))
     parts = [colored(line) for line in _head(follower, ending)]
     metrics = _metrics(follower)
     parts += [Text(), table(["metric", "last", "", "lowest", "highest"], metrics, ["last", "lowest", "highest"])]
@@ -128,29 +133,39 @@ def view(follower: Follower, ending: tuple[str, str] | None, hint: str = "") -> 
     return Group(*parts, Text(), *problems, *([Text(hint, "dim")] if hint else []))
 
 
+def _waiting(follower: Follower) -> str:
+    doing = f"waiting for the first log. {follower.waiting_for}" if follower.waiting_for else "reading ..."
+    return wrapped(f"{follower.path}: {doing}", "", "  ")
+
+
 def _head(follower: Follower, ending: tuple[str, str] | None) -> list[str]:
     run, last = follower.run, follower.last
     version = f", TRL {run.trl_version}" if run.trl_version else ""
-    lines = [wrapped(f"{_verdict(follower)}  {run.path} ({run.trainer}{version})", "", "  ")]
+    lines = [wrapped(f"{_verdict(follower, ending)}  {run.path} ({run.trainer}{version})", "", "  ")]
     if last is None:
         return [*lines, "No log yet."]
-    return [*lines, wrapped(", ".join(_progress(follower)), "", "  "), wrapped(_state(follower, ending), "", "  ")]
+    return [
+        *lines,
+        wrapped(", ".join(_progress(follower, ending)), "", "  "),
+        wrapped(_state(follower, ending), "", "  "),
+    ]
 
 
-def _verdict(follower: Follower) -> str:
+def _verdict(follower: Follower, ending: tuple[str, str] | None) -> str:
     open_now = follower.replay.engine.open_episodes()
     going_on = [finding for finding in follower.findings if (finding.rule, finding.metric) in open_now]
-    return f"[{health(going_on, follower.replay.engine.coverage()).upper()}]"
+    return f"[{state(going_on, follower.replay.engine.coverage(), ending[0] if ending else '').upper()}]"
 
 
-def _progress(follower: Follower) -> list[str]:
+def _progress(follower: Follower, ending: tuple[str, str] | None) -> list[str]:
     step, most, speed = follower.last.step, follower.run.config.get("max_steps"), follower.steps_per_second()
     known = isinstance(most, int) and most > step
     said = [f"step {step:,} of {most:,} ({step / most:.0%})" if known else f"step {step:,}"]
     said += [count(follower.replay.engine.records, "log")]
     if speed:
         said.append(f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.0f} s per step")
-        said += [f"{duration((most - step) / speed)} left"] if known else []
+        goes_on = (ending is None or ending[0] == "unfinished") and not follower.is_late()
+        said += [f"{duration((most - step) / speed)} left"] if known and goes_on else []
     return said
 
 
@@ -210,17 +225,23 @@ def _mean(values: list[float]) -> float | None:
 
 def _problems(follower: Follower, room: int) -> list[str]:
     """What is wrong, the cause first and with what to do; what is over after what goes on."""
-    shown = [same[0] for same in problems(follower.findings)]
+    shown = problems(follower.findings)
     open_now = follower.replay.engine.open_episodes()
     lines = []
-    for i, finding in enumerate(sorted(shown, key=lambda f: (f.rule, f.metric) not in open_now)):
-        since = f"since step {finding.first_step}" if (finding.rule, finding.metric) in open_now else "is over"
-        lines += wrapped(
-            f"[{finding.severity.upper()}] {finding.rule} {since}: {finding.message}", "", "       "
-        ).splitlines()
-        lines += wrapped(f"Fix: {finding.fix}", "       ").splitlines() if i == 0 and finding.fix else []
-    if len(lines) > room:
-        lines = [*lines[: room - 1], f"... trl-diagnostics diagnose {follower.path} says the rest"]
+    for i, same in enumerate(sorted(shown, key=lambda same: (same[0].rule, same[0].metric) not in open_now)):
+        said = _problem(same, (same[0].rule, same[0].metric) in open_now, i == 0)
+        if lines and len(lines) + len(said) >= room:
+            lines.append(f"... and {len(shown) - i} more: trl-diagnostics diagnose {follower.path}")
+            break
+        lines += said
     many = Counter(follower.replay.engine.coverage().values())
     rules = f"{many[ACTIVE]} rules active, {many[WARMING_UP]} with too few logs"
     return [*(lines or ["No findings."]), f"{rules}."]
+
+
+def _problem(same: list[Finding], goes_on: bool, is_first: bool) -> list[str]:
+    finding, first = same[0], min(one.first_step for one in same)
+    since = f"since step {first}" if goes_on else "is over"
+    said = f"[{finding.severity.upper()}] {finding.rule} {since}: {finding.message}"
+    fix = wrapped(f"Fix: {finding.fix}", "       ").splitlines() if is_first and finding.fix else []
+    return wrapped(said, "", "       ").splitlines() + fix

@@ -264,7 +264,8 @@ class Engine:
         value = look(judge.history, rule.window)
         evidence = {judge.metric if name == "value" else name: number() for name, number in judge.numbers.items()}
         shown = {name: look(history, rule.window) for name, history in judge.others.items()}
-        shown |= {"value": value, "metric": judge.metric, "step": step, "window": rule.window, "trainer": self.trainer}
+        metric = judge.metric.removeprefix("resume_argument/").removeprefix("resume_setting/")  # the user's own word
+        shown |= {"value": value, "metric": metric, "step": step, "window": rule.window, "trainer": self.trainer}
         return Finding(
             rule=rule.name,
             severity=str(rule.severity),

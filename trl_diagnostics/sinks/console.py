@@ -15,6 +15,7 @@
 """Findings and coverage go in, what a person reads in the terminal comes out."""
 
 import logging
+import shutil
 import sys
 import textwrap
 from collections import Counter
@@ -28,7 +29,7 @@ from ..engine.finding import Finding, Severity
 logger = logging.getLogger(__name__)
 
 HEALTHY, TOO_SHORT = "healthy", "too short"
-WIDTH = 119
+WIDTH, NARROWEST = 119, 40
 INDENT = " " * 7
 
 LOST_ON_FINDING = (
@@ -64,7 +65,7 @@ def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_
     there = f" (TRL {trl_version})" if trl_version else ""
     watching = len(coverage) - count[NOT_APPLICABLE]
     return (
-        f"TRL diagnostics: {trainer}{there}, {watching} rules active, {count[NOT_APPLICABLE]} not applicable, "
+        f"TRL diagnostics: {trainer}{there}, {watching} rule{'s apply' if watching != 1 else ' applies'}, "
         f"files in {run_dir}"
     )
 
@@ -78,7 +79,7 @@ def too_few_logs(names: list[str], max_steps: int, logging_steps: int) -> str:
         f"TRL diagnostics: {len(names)} {need} more than the {points} logs of this run (max_steps {max_steps}, "
         f"logging_steps {logging_steps}) and will stay silent: {_some(names)}.{hint}"
     )
-    return textwrap.fill(said, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return textwrap.fill(said, columns(), subsequent_indent="  ", break_on_hyphens=False)
 
 
 def warning(finding: Finding) -> str:
@@ -111,7 +112,7 @@ def not_again(finding: Finding, times: int) -> str:
 def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
     """What goes on from before a resume."""
     names = [f"{rule} (since {first_step})" for (rule, _), first_step in open_episodes.items()]
-    return f"TRL diagnostics: resumed at step {step}, still going on: {_some(names) or 'nothing'}"
+    return f"TRL diagnostics: resumed at step {step}" + (f", still going on: {_some(names)}" if names else "")
 
 
 def stopped(finding: Finding, step: int, checkpoint: Path | None) -> str:
@@ -126,7 +127,7 @@ def summary(
     records: int,
     broken: dict[str, str],
     episodes: dict[str, int] | None = None,
-    width: int = WIDTH,
+    width: int | None = None,
     names_in: str = "coverage.json",
 ) -> str:
     """
@@ -143,12 +144,12 @@ def summary(
             Parts of the diagnostics that were switched off after an error of their own.
         episodes (`dict[str, int]`, *optional*):
             How many episodes there were by `rule|metric`, where `findings` has the first ones only.
-        width (`int`, *optional*, defaults to `119`):
-            Columns of a line.
+        width (`int`, *optional*):
+            Columns of a line. Defaults to those of the terminal, 119 at most.
         names_in (`str`, *optional*, defaults to `"coverage.json"`):
             Where the reader finds which rule was active.
     """
-    findings = list(findings)
+    findings, width = list(findings), width or columns()
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
     found = problems(findings)
     lines = [f"TRL diagnostics: {_headline([same[0] for same in found])} in {records} log{'s' * (records != 1)}"]
@@ -249,5 +250,10 @@ def _some(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _block(text: str, width: int = WIDTH) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), width, initial_indent=INDENT, subsequent_indent=INDENT)
+def _block(text: str, width: int | None = None) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), width or columns(), initial_indent=INDENT, subsequent_indent=INDENT)
+
+
+def columns() -> int:
+    """Columns of the terminal, 119 at most and where there is none."""
+    return max(NARROWEST, min(shutil.get_terminal_size((WIDTH, 24)).columns, WIDTH))

@@ -40,6 +40,7 @@ LARGEST = 1e100  # the arithmetic of the axes overflows above
 DEEPEST = 1e12  # so many times its smallest unit is an axis with both signs; its arithmetic overflows too
 LEAST_BAND = 5  # points
 MOST_LEVELS = 3
+MOST_TICKS = 5  # of an axis with both signs
 
 
 def band(curve: Curve, before: float, n: int) -> tuple[float, float, int] | None:
@@ -97,6 +98,8 @@ def finding_figure(
     for i, (finding, end) in enumerate(zip(episodes, ends, strict=True)):
         label = None if i else "episode" if len(episodes) == 1 else f"{len(episodes)} episodes"
         axes.axvspan(finding.first_step, end, color=ALARM, alpha=0.12, lw=0, label=label)
+        if i:  # an episode of one log has no width
+            axes.axvline(finding.first_step, color=ALARM, lw=0.8, alpha=0.6)
     axes.axvline(first.first_step, color=ALARM, lw=1.3, label=f"onset, step {first.first_step}")
     if first.step != first.first_step:
         axes.axvline(first.step, color=ALARM, lw=1.1, ls=":", label=f"found, step {first.step}")
@@ -179,13 +182,16 @@ def _columns(points: list[Point]) -> tuple[list[float], list[float]]:
 
 
 def _scale(axes: "Axes", finite: list[float]) -> None:
-    sizes = [abs(y) for y in finite if y]
-    if not sizes or max(sizes) < STEEP * median(sizes):
+    sizes = sorted(abs(y) for y in finite if y)
+    # with both signs, as the loss of a policy gradient, most points may be nearly 0: then the larger ones are usual
+    usual = sizes and (median(sizes) if min(finite) > 0 else sizes[(len(sizes) - 1) * 3 // 4])
+    if not sizes or sizes[-1] < STEEP * usual:
         return
     if min(finite) > 0:
         axes.set_yscale("log")
     else:
-        axes.set_yscale("symlog", linthresh=max(median(sizes), max(sizes) / DEEPEST))
+        axes.set_yscale("symlog", linthresh=max(usual, sizes[-1] / DEEPEST))
+        axes.yaxis.get_major_locator().set_params(numticks=MOST_TICKS)
 
 
 def _name(axes: "Axes", title: str, most: int = 56) -> None:

@@ -27,7 +27,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ..engine.engine import Engine
-from ..engine.finding import Finding
+from ..engine.finding import Finding, Severity
 from ..engine.rule import Rule
 from ..engine.rulebook import BUILTIN
 from ..metrics.catalogue import names
@@ -47,7 +47,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_PLOTS = 10  # of findings
 MOST_KEYS = 8
 SECONDS = ("s", "1/s")  # units of a timing
-NO_MATPLOTLIB = 'There are no plots, since matplotlib is not installed: `pip install "trl-diagnostics[report]"`.'
+NO_MATPLOTLIB = "There are no plots, since matplotlib is not installed: `pip install matplotlib`."
 NOT_WANTED = "Written in haste, without pictures and timing: `trl-diagnostics diagnose` writes a whole report."
 
 
@@ -86,7 +86,9 @@ def write_report(folder: Path, diagnosis: "Diagnosis", plots: bool = True) -> li
     drawn, note = _plots(diagnosis, shown, curves) if plots else ({}, NOT_WANTED)
     told = _told(diagnosis, heads, curves) | {"plots": drawn, "plots_note": note}
     pages = {"run_report.md": _markdown(), "run_report.html": _html()}
-    files = {folder / name: page.get_template(f"{name}.jinja").render(told).encode() for name, page in pages.items()}
+    written = {name: page.get_template(f"{name}.jinja").render(told) for name, page in pages.items()}
+    # a path or a message may hold bytes that are no text
+    files = {folder / name: text.encode(errors="backslashreplace") for name, text in written.items()}
     files |= {folder / "plots" / plot.name: plot.data for plot in drawn.values()}
     for path, data in files.items():
         write_file(path, data, sync=False)
@@ -97,6 +99,7 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
     """Everything that the pages say."""
     run = diagnosis.run
     answer, reasons = report_text.last_checkpoint(diagnosis)
+    provenance = report_text.flat({k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")})
     return {
         "diagnosis": diagnosis,
         "run": run,
@@ -104,7 +107,9 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         "heads": heads,
         "status": report_text.status(diagnosis, heads),
         "verdict": report_text.verdict(diagnosis, heads),
-        "worst": max((p.finding.level for p in heads), default=None),
+        "tone": _tone(diagnosis, heads),
+        "fixes": sum(bool(problem.finding.fix) for problem in heads),
+        "repairs": report_text.repairs(diagnosis),
         "normal": report_text.normal(diagnosis.findings),
         "checkpoint_answer": answer,
         "checkpoint_reasons": reasons,
@@ -118,11 +123,19 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         "ranks": {m: c for m, c in curves.items() if c.phase == "rank"},
         "timing": {m: c for m, c in curves.items() if c.phase != "rank" and _is_timing(m)},
         "unit": _unit,
-        "provenance": report_text.flat(
-            {k: v for k, v in run.metadata.items() if k not in ("arguments", "diagnostics")}
-        ),
+        "provenance": provenance,
+        "brief": [(name, value) for name, value in provenance if report_text.is_brief(name)],
+        "chosen": report_text.chosen(run.config, run.metadata),
         "arguments": report_text.flat(run.metadata.get("arguments") or run.config),
     }
+
+
+def _tone(diagnosis: "Diagnosis", heads: list[report_text.Problem]) -> str:
+    """The colour of the verdict."""
+    worst = max((problem.finding.level for problem in heads), default=None)
+    if report_text.failure(diagnosis) and (worst is None or worst < Severity.HIGH):
+        return "high"
+    return "ok" if worst is None else str(worst)
 
 
 def _accuracy(rules: tuple[Rule, ...]) -> Callable[[Finding], str]:
@@ -160,7 +173,7 @@ def _plots(
         chosen = dict(list(keys.items())[:MOST_KEYS])
         drawn["key"] = Plot("key_metrics.png", png(key_figure(chosen, onset)))
     rules = {rule.name: rule for rule in diagnosis.rules}
-    visible = [problem for problem in shown if problem.finding.metric in curves]
+    visible = [p for p in shown if p.finding.metric in curves and curves[p.finding.metric].count > 1]
     for problem in visible[:MOST_PLOTS]:
         finding, rule = problem.finding, rules.get(problem.finding.rule)
         figure = finding_figure(
@@ -244,6 +257,7 @@ def _markdown() -> jinja2.Environment:
     )
     pages.filters["web"] = lambda url: Markup(f"<{url}>") if re.fullmatch(r"https?://[^\s<>]+", url) else url
     pages.filters["code"] = code
+    pages.filters["block"] = block
     return pages
 
 
@@ -252,6 +266,11 @@ def code(text: Any) -> Markup:
     text = re.sub(r"\s+", " ", str(text))
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return Markup(f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}")
+
+
+def block(text: str) -> Markup:
+    """The last lines of a text as they are."""
+    return Markup("\n".join(f"    {line}" for line in report_text.last_lines(text)))
 
 
 def plain(value: Any) -> str:

@@ -19,12 +19,14 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
 from ..engine.finding import Finding, Severity
 from ..engine.rulebook import BUILTIN
-from ..words import count
+from ..sources.resume import effective_batch_size
+from ..words import count, duration
 from . import console
 from .console import HEALTHY, TOO_SHORT, health
 
@@ -53,10 +55,10 @@ ENDED = {
     "exception": "ended with an exception",
     "oom": "ran out of memory",
     "interrupted": "was interrupted by hand",
-    "sigterm": "was ended by SIGTERM, as schedulers send it",
+    "sigterm": "was ended by SIGTERM (as schedulers send it)",
     "killed": "was killed from outside",
     "segfault": "crashed in native code (segmentation fault)",
-    "hang": "hung: no step came any more",
+    "hang": "hung (no step came any more)",
     "unfinished": "has not come to its end",
 }
 # What people look at first, whatever the trainer; the first ones that a run logs are drawn.
@@ -67,6 +69,35 @@ KEY_METRICS = (
     *("learning_rate",),
 )
 CALM = ("completed", "stopped_by_rule", "unfinished")
+# In one word, what ended neither by itself nor because somebody wanted it to.
+FAILED = {
+    "exception": "crashed",
+    "oom": "out of memory",
+    "killed": "killed",
+    "segfault": "crashed",
+    "hang": "hung",
+}
+# What to do about it
+REPAIRS = {
+    "exception": "Mend what the traceback below speaks of.",
+    "oom": "Use less memory: a smaller `per_device_train_batch_size` with more `gradient_accumulation_steps`, shorter "
+    "texts, or `gradient_checkpointing`.",
+    "killed": "Find out what ended the process: the log of the scheduler, or `dmesg` where memory was short.",
+    "segfault": "The stack below says which call into native code crashed.",
+    "hang": "The stack below says what the training waited for.",
+}
+# The arguments that matter most, whatever the trainer, and of what else is known of a run what the short page has.
+CHOSEN = (
+    *("learning_rate", "lr_scheduler_type", "warmup_steps", "warmup_ratio", "optim", "num_train_epochs", "max_steps"),
+    *("max_length", "max_prompt_length", "max_completion_length", "beta", "loss_type", "num_generations"),
+    *("num_iterations", "temperature", "bf16", "fp16", "gradient_checkpointing", "seed"),
+)
+BRIEF = (
+    "trl_version created packages.transformers packages.torch packages.accelerate packages.peft git.* hardware.device* "
+    "world_size model.name_or_path model.parameters model.trainable_parameters model.dtypes.* train_dataset.rows "
+    "reward_functions.* command* error*"
+)
+MOST_LINES = 12  # of a traceback; the last ones say most
 COVERAGE = {
     ACTIVE: "Active",
     WARMING_UP: "Too few logs to speak",
@@ -144,32 +175,68 @@ def normal(findings: Iterable[Finding]) -> list[Finding]:
     return list(first.values())
 
 
+def failure(diagnosis: "Diagnosis") -> str:
+    """The reason why a run ended that should have gone on, see `FAILED`; empty where there is none."""
+    reason = (diagnosis.postmortem or {}).get("exit_reason")
+    return reason if reason in FAILED else ""
+
+
+def state(findings: Iterable[Finding], coverage: dict[str, str], reason: str = "") -> str:
+    """One word about a run as [`health`] says it, or how it ended, where that is worse."""
+    word = health(findings, coverage)
+    return FAILED[reason] if reason in FAILED and word not in ("critical", "high") else word
+
+
+def failed_with(postmortem: dict[str, Any]) -> str:
+    """How a run failed, short: where, and the exception if there was one."""
+    reason = postmortem["exit_reason"]
+    said = f"{FAILED[reason]} at step {postmortem['last_step']}"
+    if reason not in ("exception", "oom") or not postmortem.get("traceback"):
+        return said
+    what = postmortem["what"].partition("\n")[0]
+    return f"{said}: {what if len(what) <= 80 else f'{what[:77]}...'}"
+
+
 def status(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
-    """One or two words and how many findings there are."""
+    """One or two words, how it ended where that was no good end, and how many findings there are."""
     reason = (diagnosis.postmortem or {}).get("exit_reason", "completed")
     every = everything(heads)
     count = Counter(p.finding.severity for p in every)
     said = ", ".join(f"{count[str(s)]} {s}" for s in reversed(Severity) if count[str(s)])
-    state = STATUS[health((p.finding for p in every), diagnosis.coverage)]
-    crashed = "" if reason in CALM else f", {reason}"
-    return f"{state}{crashed} ({said} finding{'s' * (len(every) > 1)})" if said else f"{state}{crashed}"
+    word = state((p.finding for p in every), diagnosis.coverage, reason)
+    ending = failed_with(diagnosis.postmortem) if reason in FAILED else "" if reason in CALM else reason
+    shown = ", ".join(filter(None, [STATUS.get(word, ""), ending]))
+    return f"{shown[0].upper()}{shown[1:]}" + (f" ({said} finding{'s' * (len(every) > 1)})" if said else "")
 
 
 def verdict(diagnosis: "Diagnosis", heads: list[Problem]) -> str:
-    """The whole report in one sentence."""
+    """The whole report in one sentence, or in two where the end is what matters most."""
     reason = (diagnosis.postmortem or {}).get("exit_reason", "completed")
-    ending = "" if reason in CALM else f"; it {ENDED.get(reason, reason)} at step {diagnosis.last_step}"
-    if not heads:
-        return _silent(diagnosis) + ending + "."
+    ending = "" if reason in CALM else f"{ENDED.get(reason, reason)} at step {diagnosis.postmortem['last_step']}"
+    said = _found(heads) if heads else _silent(diagnosis)
+    if reason in FAILED and not (heads and heads[0].finding.level >= Severity.HIGH):
+        return f"The run {ending}. Before that: {said[0].lower()}{said[1:]}."
+    return f"{said}; it {ending}." if ending else f"{said}."
+
+
+def _found(heads: list[Problem]) -> str:
     root = heads[0]
     others = len(everything(heads)) - 1 - len(root.followers)
     follows = f", and {count(len(root.followers), 'finding')} follow{'s' * (len(root.followers) == 1)} from it"
     more = f"; {count(others, 'other finding')} {'is' if others == 1 else 'are'} listed below"
-    said = f"{SAID[root.finding.level]} (since step {root.finding.first_step})"
+    said = f"{SAID[root.finding.level]} (since step {root.episodes[0].first_step})"
     if not root.goes_on and root.finding.level > Severity.LOW:
         said = f"Something went wrong and was over later ({root.when})"
     message = root.finding.message.strip().rstrip(".")
-    return f"{said}: {message}{follows if root.followers else ''}{more if others else ''}{ending}."
+    return f"{said}: {message}{follows if root.followers else ''}{more if others else ''}"
+
+
+def repairs(diagnosis: "Diagnosis") -> list[str]:
+    """What to do about a run that failed."""
+    if not (reason := failure(diagnosis)):
+        return []
+    command = diagnosis.postmortem.get("resume_command")
+    return [REPAIRS[reason], *([f"To go on: `{command}`"] if command else [])]
 
 
 def _silent(diagnosis: "Diagnosis") -> str:
@@ -232,13 +299,33 @@ def ended(diagnosis: "Diagnosis") -> str:
     if not diagnosis.postmortem:
         return ""
     reason, what = diagnosis.postmortem["exit_reason"], diagnosis.postmortem.get("what", "")
-    what = "" if reason == "completed" else what  # it says the same
-    return f"The run {ENDED.get(reason, reason)} at step {diagnosis.postmortem['last_step']}. {what}".strip()
+    what = "" if reason == "completed" else f" {what}"  # it says the same
+    hangs = [hang for hang in diagnosis.postmortem.get("hangs", ()) if reason != "hang"]
+    stood = ", ".join(f"{duration(hang['seconds'])} after step {hang['step']}" for hang in hangs)
+    said = f"The run {ENDED.get(reason, reason)} at step {diagnosis.postmortem['last_step']}.{what}".strip()
+    return f"{said} Before, it stood still for {stood}, and went on." if hangs else said
+
+
+def last_lines(traceback: str | None) -> list[str]:
+    """The part of a traceback that says most."""
+    return (traceback or "").rstrip().splitlines()[-MOST_LINES:]
 
 
 def covered(coverage: dict[str, str]) -> list[tuple[str, list[str]]]:
     """Heading and names of the rules of each kind."""
     return [(text, sorted(n for n, s in coverage.items() if s == kind)) for kind, text in COVERAGE.items()]
+
+
+def chosen(config: dict[str, Any], metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    """The training arguments that matter most, those that are off or not known left out."""
+    batch = {"effective_batch_size": effective_batch_size({"arguments": config, **metadata})}
+    known = batch | {name: config.get(name) for name in CHOSEN}
+    return [(name, _value(value)) for name, value in known.items() if value not in (None, "", False, [], -1)]
+
+
+def is_brief(name: str) -> bool:
+    """Whether the short page has it."""
+    return any(fnmatchcase(name, glob) for glob in BRIEF.split())
 
 
 def flat(data: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

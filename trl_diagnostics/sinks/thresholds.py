@@ -41,6 +41,7 @@ ABOVE, BELOW, AT = "above", "below", "at"
 SIDES = {">": ABOVE, ">=": ABOVE, "<": BELOW, "<=": BELOW, "==": AT, "!=": AT}
 MIRRORED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 LEVELS = {"mean", "median", "min", "max", "last"}  # statistics that lie on the curve itself
+EXTREMES = {"best", "worst"}  # that have lain on it
 OPERATORS = {"+": float.__add__, "-": float.__sub__, "*": float.__mul__}
 
 
@@ -86,12 +87,13 @@ def _compared(test: Comparison, finding: Finding, own: set[str]) -> Iterator[tup
 
 def _is_level(curve: Sum, level: Sum, own: set[str]) -> bool:
     """Whether one side of a comparison lies on the curve and the other does not move with it."""
-    return _lies_on_curve(curve, own) and not any(_lies_on_curve(node, own) for node in walk(level))
+    moves = any(_lies_on_curve(node, own, LEVELS) for node in walk(level))
+    return _lies_on_curve(curve, own, LEVELS | EXTREMES) and not moves
 
 
-def _lies_on_curve(node: Sum, own: set[str]) -> bool:
+def _lies_on_curve(node: Sum, own: set[str], statistics: set[str]) -> bool:
     return (isinstance(node, Metric) and node.metric in own) or (
-        isinstance(node, Statistic) and node.name in LEVELS and node.metric in own
+        isinstance(node, Statistic) and node.name in statistics and node.metric in own
     )
 
 

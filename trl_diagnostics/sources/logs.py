@@ -16,7 +16,7 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -30,11 +30,11 @@ from .console_log import read_console
 from .find import find_runs, states
 from .notebook import read_notebook
 from .rows import Log, Row, loads, section
-from .run_files import METADATA, METRICS, RUN_DIRECTORY, is_run_dir, start_files
+from .run_files import HEARTBEAT, METADATA, METRICS, POSTMORTEM, RUN_DIRECTORY, is_run_dir, start_files
 from .tables import lines, load_json, open_text, read_csv, read_json, read_jsonl
 from .tensorboard import event_files, is_event_file, read_tensorboard
 from .trackio_db import SUFFIXES, read_trackio
-from .trainer_guess import Guess, infer, known_version, model_card, reference_free
+from .trainer_guess import Guess, infer, is_known, known_version, model_card, reference_free
 from .wandb_run import is_wandb_run, read_wandb
 
 
@@ -42,7 +42,14 @@ SAMPLE = 2000  # rows from which the trainer and the distance of the logs are to
 FEW = 200  # rows whose numbers are compared
 HEAD = 2**16  # characters by which a format is recognised
 JSON_START = re.compile(r'\{\s*["}]|\[\s*[\[{]')
-LISTED = 5  # runs that an error names
+LISTED = 5  # runs, or metrics, that an error names
+CONSOLE = "console log"
+CAN_BE_READ = (
+    "a run directory, trainer_state.json, TensorBoard, W&B and trackio files, CSV, JSON, JSON lines, notebooks and "
+    "printed logs"
+)
+# Files of a run directory that may be named instead of it.
+INSIDE = (METRICS, METADATA, POSTMORTEM, HEARTBEAT, "findings.jsonl", "coverage.json")
 
 
 @dataclass(frozen=True)
@@ -137,15 +144,25 @@ def open_run(path: str | Path, trainer: str | None = None, trl_version: str | No
         raise DiagnosticsError(f"{path}: {error.strerror or error}") from None
     if not sample and log.kind != RUN_DIRECTORY:  # a run may have died before its first log
         reasons = "".join(f"; {note}" for note in log.notes)
-        raise DiagnosticsError(f"{path}: no logs of a training in it (read as {log.kind}){reasons}")
+        can = f"; what can be read: {CAN_BE_READ}" if log.kind == CONSOLE else ""
+        raise DiagnosticsError(f"{path}: no logs of a training in it (read as {log.kind}){reasons}{can}")
     guess = given or _known(log) or (_card(path) if log.kind == "trainer_state.json" else None)
+    names = {key: None for row in sample for key in row.metrics}
+    if log.kind != RUN_DIRECTORY and not is_known(names):
+        raise DiagnosticsError(
+            f"{path}: no metric in it that a trainer of TRL logs, such as loss (read as {log.kind}); it has {_some(names)}"
+        )
     if guess is None:
-        names = {key for row in sample for key in row.metrics}
         guess = infer(names, log.config, log.partial, reference_free(row.metrics for row in sample[:FEW]))
     version = trl_version or log.trl_version or guess.trl_version
     # what the run itself wrote is already in optimizer steps, and the rules saw just this
     config = log.config if log.metadata and "logging_steps" in log.config else _completed(log, sample)
     return Run(path, log.kind, guess.trainer, guess.how, guess.confidence, version, config, log.metadata, log)
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:LISTED]) + (f" and {len(shown) - LISTED} more" if len(shown) > LISTED else "")
 
 
 def _given(trainer: str | None, trl_version: str | None) -> Guess | None:
@@ -200,7 +217,7 @@ def _read(path: Path) -> tuple[Path, Log]:
         return path, read_trackio(path.parent, path.name)
     if not path.exists():
         raise DiagnosticsError(f"{path}: no such file or folder")
-    if path.name in (METRICS, METADATA) and is_run_dir(path.parent):
+    if path.name in INSIDE and is_run_dir(path.parent):
         return path.parent, _read_run_dir(path.parent)
     return path, _read_file(path)
 
@@ -247,7 +264,8 @@ def _read_run_dir(folder: Path) -> Log:
     rows = log.rows if (folder / METRICS).is_file() else lambda: iter(())
     version = found[0].get("trl_version") if found else None
     if len(found) > 1:
-        log.notes[f"resumed {len(found) - 1} times; the training arguments are those of the last start"] = None
+        times = "once" if len(found) == 2 else f"{len(found) - 1} times"
+        log.notes[f"resumed {times}; the training arguments are those of the last start"] = None
     version = version if isinstance(version, str) else None
     return Log(RUN_DIRECTORY, rows, config, log.notes, log.last_step, False, version, found[0] if found else {})
 
@@ -271,12 +289,16 @@ def _read_file(path: Path) -> Log:
         return read_wandb(path)
     if path.suffix in SUFFIXES:
         return read_trackio(path)
+    if not path.stat().st_size:
+        raise DiagnosticsError(f"{path}: the file is empty")
     if path.suffix == ".ipynb":
         return read_notebook(path, lambda texts: read_console(partial(iter, list(texts)), path.name))
     if path.suffix in (".csv", ".tsv"):
         return read_csv(path)
     with open_text(path) as file:
         head = file.read(HEAD).lstrip()
+    if "\0" in head:
+        raise DiagnosticsError(f"{path}: neither text nor a known format; what can be read: {CAN_BE_READ}")
     return _read_text(path, head)
 
 

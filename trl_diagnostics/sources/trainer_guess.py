@@ -208,6 +208,13 @@ def own_names(keys: Iterable[str]) -> set[str]:
     return {_plain(key) for key in keys} - _everywhere()
 
 
+def is_known(keys: Iterable[str]) -> bool:
+    """Whether a trainer of TRL logs one of the names."""
+    plain = set(map(_plain, keys))
+    own, every = plain - _everywhere(), [period for trainer in known_trainers() for period in periods(trainer, False)]
+    return own != plain or any(period.has(name) for period in every for name in own)
+
+
 def reference_free(logs: Iterable[dict[str, float | None]]) -> bool | None:
     """
     Whether rewards are log-probabilities times a number, so that there is no reference model.
@@ -259,13 +266,13 @@ def infer(keys: Iterable[str], config: dict[str, Any], partial: bool = False, fr
     trainer = max(scores, key=scores.__getitem__)
     top = scores[trainer]
     confidence = round(min(0.99, 1 / sum(math.exp(score - top) for score in scores.values())), 2)
-    known = any(period.has(name) for _, period in best.values() for name in own)
-    if not known and _everywhere().isdisjoint(map(_plain, keys)):
+    if not is_known(keys):
         return Guess("unknown", "nothing in it is a name that a trainer of TRL logs", 0.0)
     if trainer == "unknown":
         return Guess(trainer, "most of its names are not those of a trainer of TRL", confidence)
     period = best[trainer][1]
-    return Guess(trainer, _how(trainer, own, options, period), confidence, period.last)
+    # names that every trainer logs tell no release
+    return Guess(trainer, _how(trainer, own, options, period), confidence, period.last if own or options else None)
 
 
 def _prior(trainer: str) -> float:
