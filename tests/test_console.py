@@ -79,9 +79,14 @@ def test_a_long_reference_is_not_broken():
 def test_lines_are_no_wider_than_the_terminal(width, monkeypatch):
     monkeypatch.setenv("COLUMNS", str(width))
     said = [console.warning(finding(fix=FIX)), console.too_few_logs(["rule"] * 6, 100, 10)]
+    said += [
+        console.banner("grpo", "1.16.0", {str(i): ACTIVE for i in range(99)}, "some-folder/with/a-name/diagnostics")
+    ]
+    said += [console.stopped(finding(), 120, "out/checkpoint-100")]
     said += [console.summary([finding(fix=FIX)], {"a": ACTIVE}, 200, {})]
     widest = max(len(line) for text in said for line in text.splitlines())
-    assert min(width, 119) - 20 < widest <= min(width, 119)
+    assert min(width, 119) - 20 < widest <= width
+    assert "some-folder/with/a-name/diagnostics" in said[2]  # no path is broken
 
 
 def test_resolved():

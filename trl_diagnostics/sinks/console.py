@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 HEALTHY, TOO_SHORT = "healthy", "too short"
 WIDTH, NARROWEST = 119, 40
+UNLIMITED = 1_000_000  # columns: a file has no edge
 INDENT = " " * 7
 
 LOST_ON_FINDING = (
@@ -64,7 +65,7 @@ def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_
     count = Counter(coverage.values())
     there = f" (TRL {trl_version})" if trl_version else ""
     watching = len(coverage) - count[NOT_APPLICABLE]
-    return (
+    return _line(
         f"TRL diagnostics: {trainer}{there}, {watching} rule{'s apply' if watching != 1 else ' applies'}, "
         f"files in {run_dir}"
     )
@@ -101,7 +102,7 @@ def warning(finding: Finding) -> str:
 
 def resolved(finding: Finding) -> str:
     """A finding that resolved, as one line."""
-    return f"[RESOLVED] {finding.rule}  {finding.message}"
+    return _line(f"[RESOLVED] {finding.rule}  {finding.message}")
 
 
 def not_again(finding: Finding, times: int) -> str:
@@ -112,13 +113,13 @@ def not_again(finding: Finding, times: int) -> str:
 def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
     """What goes on from before a resume."""
     names = [f"{rule} (since {first_step})" for (rule, _), first_step in open_episodes.items()]
-    return f"TRL diagnostics: resumed at step {step}" + (f", still going on: {_some(names)}" if names else "")
+    return _line(f"TRL diagnostics: resumed at step {step}" + (f", still going on: {_some(names)}" if names else ""))
 
 
 def stopped(finding: Finding, step: int, checkpoint: Path | None) -> str:
     """Why training ends here and where to go on from."""
     go_on = f"Resume from {checkpoint}." if checkpoint else "No checkpoint on disk is known to be from before it."
-    return f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}"
+    return _line(f"[STOP] Training stops because of {finding.rule}, found at step {step}. {go_on}")
 
 
 def summary(
@@ -252,6 +253,12 @@ def _some(names: list[str], most: int = 4) -> str:
 
 def _block(text: str, width: int | None = None) -> list[str]:
     return textwrap.wrap(" ".join(text.split()), width or columns(), initial_indent=INDENT, subsequent_indent=INDENT)
+
+
+def _line(text: str) -> str:
+    """One line; in a terminal that is too narrow for it, several that end after words."""
+    width = max(NARROWEST, shutil.get_terminal_size((UNLIMITED, 24)).columns)
+    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def columns() -> int:
