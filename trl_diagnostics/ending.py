@@ -230,12 +230,6 @@ def _heartbeat(run_dir: Path) -> dict[str, Any] | None:
     return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
 
 
-def _caught_up(beat: dict[str, Any], run_dir: Path) -> dict[str, Any]:
-    """The heartbeat, or what the last record says of the step where it is the later one."""
-    step = max((record.step for record in _last_records(run_dir / METRICS)[-1:]), default=0)
-    return {**beat, "step": step, "doing": "step"} if step > beat["step"] else beat
-
-
 def _without_end(beat: dict[str, Any]) -> tuple[str, str]:
     """Reason and words for a run that left a heartbeat and no end."""
     silent = time.time() - beat["time"]
@@ -291,6 +285,12 @@ def _without_heartbeat(run_dir: Path) -> tuple[str, str]:
     if records and records[-1].phase == "summary":
         return "completed", "Training reached its end: the last record is the Trainer's summary."
     return "unfinished", "There is no heartbeat, so whether the run goes on or how it ended is not known."
+
+
+def _caught_up(beat: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """The heartbeat, or what the last record says of the step where it is the later one."""
+    step = max((record.step for record in _last_records(run_dir / METRICS)[-1:]), default=0)
+    return {**beat, "step": step, "doing": "step"} if step > beat["step"] else beat
 
 
 def _last_records(file: Path) -> list[Record]:
