@@ -176,7 +176,7 @@ def test_a_crash_is_no_green_page(tmp_path):
     assert "**Status:** Crashed at step 31: ValueError: bad batch\n" in text
     assert "## Key Insights\n\nNo finding came before the end.\n" in text
     assert (
-        "## Recommended Actions\n\n1. Mend what the traceback below speaks of.\n\n"
+        "## Recommended Actions\n\n1. Look at the traceback below: it says what to mend.\n\n"
         "2. To go on: `python train.py`\n" in text
     )
     assert "\n    Traceback:\n      <b>x</b>\n    ValueError: bad batch\n" in text
@@ -426,7 +426,7 @@ def test_a_metric_with_one_point_is_not_drawn(tmp_path):
 def test_what_matters_of_the_arguments_and_of_the_provenance(tmp_path):
     config = {
         "learning_rate": 5e-6,
-        "beta": 0.1,
+        "beta": 0.0,
         "loss_type": ["sigmoid"],
         "max_steps": -1,
         "bf16": True,
@@ -440,7 +440,7 @@ def test_what_matters_of_the_arguments_and_of_the_provenance(tmp_path):
     }
     metadata = {"arguments": config, "world_size": 2, "packages": {"torch": "2.9", "numpy": "2.4"}}
     text, html = pages(diagnosed(plain_run(config=config, metadata=metadata)), tmp_path)
-    chosen = "`effective_batch_size=16`, `learning_rate=5e-06`, `beta=0.1`, `loss_type=['sigmoid']`, `bf16=True`"
+    chosen = "`effective_batch_size=16`, `learning_rate=5e-06`, `beta=0`, `loss_type=['sigmoid']`, `bf16=True`"
     assert f"\n## Settings\n\n{chosen}\n" in text
     assert "<code>learning_rate=5e-06</code>" in html
     assert "- packages.torch: 2.9\n" in text and "numpy" not in text and "packages.numpy" in html

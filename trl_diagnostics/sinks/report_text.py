@@ -79,7 +79,7 @@ FAILED = {
 }
 # What to do about it
 REPAIRS = {
-    "exception": "Mend what the traceback below speaks of.",
+    "exception": "Look at the traceback below: it says what to mend.",
     "oom": "Use less memory: a smaller `per_device_train_batch_size` with more `gradient_accumulation_steps`, shorter "
     "texts, or `gradient_checkpointing`.",
     "killed": "Find out what ended the process: the log of the scheduler, or `dmesg` where memory was short.",
@@ -320,7 +320,9 @@ def chosen(config: dict[str, Any], metadata: dict[str, Any]) -> list[tuple[str, 
     """The training arguments that matter most, those that are off or not known left out."""
     batch = {"effective_batch_size": effective_batch_size({"arguments": config, **metadata})}
     known = batch | {name: config.get(name) for name in CHOSEN}
-    return [(name, _value(value)) for name, value in known.items() if value not in (None, "", False, [], -1)]
+    # a beta of 0 is no option that is off
+    shown = {name: value for name, value in known.items() if value not in (None, "", [], -1) and value is not False}
+    return [(name, _value(value)) for name, value in shown.items()]
 
 
 def is_brief(name: str) -> bool:
