@@ -49,7 +49,13 @@ class BarHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            if tqdm._instances:  # takes a lock that all forks share, for ever where one of them died with it
+                tqdm.write(self.format(record), file=sys.stderr)
+            else:
+                sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # nobody reads any more, or a signal came while this very thread writes
+            self.handleError(record)
 
 
 def set_up_logger() -> None:
