@@ -352,6 +352,40 @@ def test_a_faulthandler_of_the_user_stays_where_it_is(tmp_path):
     ] == [[True]]
 
 
+@pytest.mark.parametrize("handler", ["of the user", "ours"])
+def test_the_crash_of_a_forked_process_is_not_that_of_the_training(handler, tmp_path):
+    program = ("faulthandler.enable()\n" if handler == "of the user" else "") + HOOKED
+    program += f"""
+pid = os.fork()
+if pid == 0:
+    {CRASH.replace(chr(10), "; ")}
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), faulthandler.is_enabled())
+if crash_log.exists():
+    say(crash_log.read_text())
+exits.release()
+"""
+    status, said, error = run(tmp_path, program)
+    assert (status, said[0]) == (0, [-signal.SIGSEGV, True])
+    if handler == "ours":
+        assert said[1:] == [[""]]
+    else:
+        assert said[1:] == [] and "Segmentation fault" in error
+
+
+def test_the_crash_of_a_forked_process_that_trains_itself_is_its_own(tmp_path):
+    program = f"""{HOOKED}
+pid = os.fork()
+if pid == 0:
+    ExitHooks(ends, lambda: None, folder / "own.log").install()
+    {CRASH.replace(chr(10), "; ")}
+os.waitpid(pid, 0)
+exits.release()
+"""
+    assert run(tmp_path, program)[:2] == (0, [])
+    assert (tmp_path / "own.log").read_text().startswith("Fatal Python error: Segmentation fault\n")
+    assert not (tmp_path / "crash.log").exists()
+
+
 # Notebooks
 
 NOTEBOOK = """

@@ -20,17 +20,19 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 from traceback import format_exception_only
 from types import FrameType, MethodType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from .redact import redact_text
 from .training_loop import TrainingLoop
 
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA, ROCm, XPU and MPS say the first, the CPU the other
+CRASHES: list[TextIO] = []  # crash.log, while faulthandler writes into it because we asked it to
 MOST_WORDS = 2000  # characters of what an exception says; the traceback has more
 MOST_TRACE = 100_000  # characters of a traceback; to redact ten million takes six seconds
 
@@ -156,7 +158,7 @@ class ExitHooks:
         self.previous: Callable = sys.excepthook
         self.finalizer: Finalize | None = None
         self.shell: Any = None
-        self.crashes: Any = None
+        self.crashes: TextIO | None = None
 
     def install(self) -> None:
         """Hook in."""
@@ -174,6 +176,8 @@ class ExitHooks:
             self.crash_log.parent.mkdir(parents=True, exist_ok=True)
             self.crashes = self.crash_log.open("w", encoding="utf-8")
             faulthandler.enable(self.crashes)
+            CRASHES.append(self.crashes)
+            _leave_forks_out()
 
     def _is_mine(self) -> bool:
         return self.active and os.getpid() == self.pid  # a fork inherits the hooks
@@ -208,10 +212,24 @@ class ExitHooks:
             self.shell = None
         if self.crashes is not None:
             faulthandler.disable()
+            CRASHES.clear()
             self.crashes.close()
             self.crashes = None
             if self.crash_log.exists() and not self.crash_log.stat().st_size:
                 self.crash_log.unlink()
+
+
+@cache
+def _leave_forks_out() -> None:
+    """The crash of a forked process, such as one in which a reward function runs code, is none of the training."""
+    if os.name == "posix":
+        os.register_at_fork(after_in_child=_forget_crashes)
+
+
+def _forget_crashes() -> None:
+    if CRASHES:
+        CRASHES.clear()
+        faulthandler.disable()
 
 
 def _first_active(hook: Any) -> Any:
