@@ -260,6 +260,34 @@ def test_a_smaller_batch_after_one_too_large(tmp_path):
     )
 
 
+@pytest.mark.parametrize("caught_by", ["the program", "a callback"])
+def test_ctrl_c_that_was_caught(caught_by, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(9)
+
+    def interrupt_and_go_on():
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+
+    others = [Raises(2, interrupt)] if caught_by == "the program" else [Raises(2, interrupt_and_go_on)]
+    try:
+        with pytest.raises((KeyboardInterrupt, Boom)):
+            train("sft", tmp_path, DiagnosticsCallback(), [*others, Raises(4, Boom())], max_steps=9)
+        OPEN[0]._on_exit(None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    found = load(tmp_path, "postmortem.json")
+    if caught_by == "a callback":
+        assert (found["exit_reason"], found["what"]) == ("exception", CAUGHT)
+    else:
+        said = "Interrupted from the keyboard (Ctrl-C). The program caught that and went on."
+        assert (found["exit_reason"], found["what"]) == ("interrupted", said)
+
+
 def test_two_callbacks_in_one_training_do_not_end_each_other(tmp_path):
     both = [DiagnosticsCallback(run_dir=tmp_path / name) for name in "ab"]
     hook = sys.excepthook

@@ -66,7 +66,10 @@ OF_A_POSTMORTEM += (
 OF_A_HEARTBEAT = ("host", "pid", "process_started", "boot_id", "time", "step", "doing", "left", "hangs")
 OF_A_HEARTBEAT += ("rss_bytes", "available_bytes", "total_bytes")
 
-VANISHED = "The process vanished without an exception: killed (SIGKILL), os._exit or power loss."
+VANISHED = (
+    "The process vanished without an exception: a signal that nobody handles (SIGKILL, SIGHUP when a terminal closes, "
+    "SIGUSR1 ...), os._exit or power loss."
+)
 OR_CRASHED = (
     "It may have crashed in native code, too: the program used Python's faulthandler itself, so the stack of a crash is "
     "in its own output (stderr) and not here."

@@ -35,7 +35,7 @@ from .engine.finding import Finding, Record
 from .engine.rule import Rule
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
-from .sinks.exits import ExitHooks, Sigterm, reason_of, shortened, words_of
+from .sinks.exits import INTERRUPTED, SIGINT, ExitHooks, Sigterm, reason_of, shortened, words_of
 from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, postmortem
 from .sinks.report import write_report
 from .sinks.run_dir import (
@@ -122,7 +122,7 @@ class RunRecord:
         self.postmortem: dict[str, Any] = {}  # as it was last written
         self.with_state, self.saved_in, self.before = False, None, {}  # of the checkpoint
         self.start: dict[str, Any] = {}  # of this run, for its checkpoints
-        self.began = time.time()
+        self.began, self.step_began = time.time(), time.monotonic()
         self.ending: tuple[str, str, str] | None = None  # while it is being written down
         self.ended = False
         self.lock = threading.RLock()  # the watchdog writes too, and so does a signal handler in the middle of a write
@@ -206,8 +206,10 @@ class RunRecord:
         """A sign of life, and what is done from now on (a key of `DOING`)."""
         step = self.state.global_step
         self.watchdog.beat(step, doing)
-        if self.sigterm_step is not None and doing == "step" and step > self.sigterm_step:
-            self.guard("postmortem", self._outlive_sigterm)
+        if doing == "step":
+            self.step_began = time.monotonic()
+            if self.sigterm_step is not None and step > self.sigterm_step:
+                self.guard("postmortem", self._outlive_sigterm)
 
     def finish(self, because: Finding | None) -> None:
         """
@@ -334,6 +336,8 @@ class RunRecord:
         trace = "".join(traceback.format_exception(error)) if error else ""
         if error is not None and reason is None:
             reason, what = reason_of(error), words_of(error)
+        elif reason is None and SIGINT.last > self.step_began:
+            reason, what = "interrupted", f"{INTERRUPTED} The program caught that and went on."
         if self.sigterm.received and not self.outlived_sigterm:
             reason, what = "sigterm", SIGTERM
         self.end(reason or "exception", what, trace)
