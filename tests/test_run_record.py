@@ -38,6 +38,7 @@ from trl_diagnostics import DiagnosticsCallback, DiagnosticsError
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.ending import VANISHED, read_postmortem
 from trl_diagnostics.run_record import CAUGHT, NOTHING_KNOWN, OPEN
+from trl_diagnostics.sinks import console
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import identity
 from trl_diagnostics.sources.logs import open_run
@@ -324,6 +325,31 @@ def test_a_full_disk_at_the_end_leaves_no_hooks(tmp_path, monkeypatch):
     assert (sys.excepthook, signal.getsignal(signal.SIGTERM)) == before
     assert callback.broken == {"postmortem": "OSError: [Errno 28] No space left on device"}
     assert load(tmp_path, "run_metadata_final.json")["exit_reason"] == "completed"  # the other files are not to blame
+
+
+@pytest.mark.parametrize("event", ["hang", "recovery", "SIGTERM"])
+def test_standard_error_that_nobody_reads_holds_up_neither_the_watchdog_nor_the_end(event, tmp_path, monkeypatch):
+    callback, *_ = start(tmp_path)
+    record, free = callback.run, threading.Event()
+    monkeypatch.setattr(record.loop, "is_running", lambda: True)
+    record._write_postmortem("hang", "what", "trace")
+    hang = {"seconds": 9.0, "limit": 5.0, "doing": "step", "step": 3}
+    call, argument = {
+        "hang": (record._on_hang, hang),
+        "recovery": (record._on_recovery, hang),
+        "SIGTERM": (record._on_sigterm, sys._getframe()),
+    }[event]
+    blocked = logging.Handler()
+    blocked.emit = lambda message: free.wait()
+    console.logger.addHandler(blocked)
+    try:
+        thread = threading.Thread(target=call, args=(argument,), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        free.set()
+        console.logger.removeHandler(blocked)
 
 
 # The run before

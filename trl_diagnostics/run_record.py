@@ -230,7 +230,7 @@ class RunRecord:
             self.end("completed", f"Training ended at {at}, as a callback asked for or for lack of data.")
         self.guard("report", self._report)
         if self.sigterm.received:
-            self.guard("postmortem", self._say)
+            self.guard("postmortem", self._say, console.logger.warning)
 
     def end(self, reason: str, what: str, trace: str = "") -> None:
         """
@@ -342,21 +342,21 @@ class RunRecord:
             reason, what = "sigterm", SIGTERM
         self.end(reason or "exception", what, trace)
 
-    def report(self) -> None:
+    def report(self, warn: Callable[[str], None] = console.logger.warning) -> None:
         """
         After [`RunRecord.close`], and after the user has been shown the exception: the report, where it is, and a SIGTERM
         that had to wait.
         """
         self.guard("report", self._report)
-        self.guard("postmortem", self._say)
+        self.guard("postmortem", self._say, warn)
         self.sigterm.release()
 
-    def _say(self) -> None:
+    def _say(self, warn: Callable[[str], None]) -> None:
         reason, root, command = (self.postmortem[key] for key in ("exit_reason", "root_finding", "resume_command"))
         root = f" after {root['rule']}, found at step {root['step']}" if root else ""
         go_on = f" To go on: {command}" if command else ""
         said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
-        console.logger.warning("%s See %s.", said, self.files.path / POSTMORTEM)
+        warn(f"{said} See {self.files.path / POSTMORTEM}.")
 
     def _outlive_sigterm(self) -> None:
         """A handler of the user had it go on: what comes later has another reason."""
@@ -376,12 +376,12 @@ class RunRecord:
         if not self.loop.is_running():  # the program caught an exception before
             self.outlived_sigterm = True
             self.close(None, CAUGHT)
-            self.report()
+            self.report(console.warn_aside)
             return
         end = self.ending or ("sigterm", SIGTERM, "".join(traceback.format_stack(frame)))
         if self.sigterm.is_last:
             self.guard("end of the run", self.end, *end)
-            self.report()
+            self.report(console.warn_aside)
         else:  # what comes next is up to others
             self.guard("postmortem", self._write_postmortem, *end)
 
@@ -400,7 +400,7 @@ class RunRecord:
             hang["stack"] = shortened(stack)
             self._write_postmortem("hang", what, stack)
         where = self.files.path / HANG_LOG
-        console.logger.warning("TRL diagnostics: %s It waits here:\n%sAll threads are in %s.", what, stack, where)
+        console.warn_aside(f"TRL diagnostics: {what} It waits here:\n{stack}All threads are in {where}.")
 
     def _on_recovery(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread when the training goes on after a hang."""
@@ -409,9 +409,7 @@ class RunRecord:
                 return
             if self.postmortem["exit_reason"] == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
-        console.logger.warning(
-            "TRL diagnostics: training goes on after %.0f s without a sign of life", hang["seconds"]
-        )
+        console.warn_aside(f"TRL diagnostics: training goes on after {hang['seconds']:.0f} s without a sign of life")
 
 
 def _mismatch(found: list[Difference], path: Path) -> str | None:

@@ -18,6 +18,7 @@ import logging
 import shutil
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,6 +65,13 @@ def set_up_logger() -> None:
         logger.setLevel(logging.INFO)
     if not logger.hasHandlers():
         logger.addHandler(BarHandler())
+
+
+def warn_aside(message: str) -> None:
+    """Warn from another thread, and wait for it a second at most: standard error may be a pipe that nobody reads."""
+    thread = threading.Thread(target=logger.warning, args=(message,), daemon=True)
+    thread.start()
+    thread.join(1.0)
 
 
 def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_dir: str) -> str:
