@@ -418,7 +418,7 @@ def test_on_finding_that_raises_is_switched_off_and_training_goes_on(tmp_path, c
     assert error.exc_info[0] is KeyError
     assert len(findings(tmp_path)) >= 2  # the files and the other findings are not affected
     summary = messages(caplog, "TRL diagnostics: ")[-1]
-    assert summary.endswith("\n  Switched off after an error of its own: on_finding (KeyError: 'mine')")
+    assert summary.endswith("\n  Error of the diagnostics themselves: on_finding (KeyError: 'mine')")
 
 
 def test_live_warnings_can_be_switched_off(tmp_path, caplog):
@@ -633,7 +633,7 @@ def test_an_error_in_the_engine_is_said_once_and_training_goes_on(tmp_path, capl
     assert error.getMessage() == "TRL diagnostics: rules switched off after an error; training goes on"
     assert len(records(tmp_path)) == 6
     assert messages(caplog, "TRL diagnostics: no findings")[0].endswith(
-        "  Switched off after an error of its own: rules (ZeroDivisionError: division by zero)"
+        "  Error of the diagnostics themselves: rules (ZeroDivisionError: division by zero)"
     )
 
 
@@ -641,7 +641,7 @@ def test_a_full_disk_does_not_end_training(tmp_path, caplog, monkeypatch):
     write = run_dir.RunDir._append
 
     def full(self, name, data):
-        if data["step"] > 2:
+        if 2 < data["step"] < 31:
             raise OSError(28, "No space left on device")
         write(self, name, data)
 
@@ -649,12 +649,16 @@ def test_a_full_disk_does_not_end_training(tmp_path, caplog, monkeypatch):
     callback = DiagnosticsCallback(custom_alerts=[LOSS_ALERT])
     trainer = train("sft", tmp_path, callback, max_steps=32)
     assert trainer.state.global_step == 32
-    assert len(records(tmp_path)) == 2
+    assert [record.step for record in records(tmp_path)] == [1, 2, 31, 32, 32]
     assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]  # still judged and still said
     assert len(messages(caplog, "[HIGH]")) == 1
     full_disk = "OSError: [Errno 28] No space left on device"
-    assert callback.broken == {"metrics.jsonl": full_disk, "findings.jsonl": full_disk}
-    assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 2
+    lost = {"metrics.jsonl": f"28 times {full_disk}", "findings.jsonl": full_disk}
+    assert callback.broken == lost
+    assert json.loads((tmp_path / "diagnostics" / "run_metadata_final.json").read_text())["broken"] == lost
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        f"TRL diagnostics: {name} failed ({full_disk}) and is tried again each time; training goes on" for name in lost
+    ]
 
 
 def test_a_file_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):

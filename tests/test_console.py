@@ -146,7 +146,7 @@ def test_summary():
         "  Rules: 1 active, 1 too few logs, 1 not applicable, 2 blind (by name in coverage.json)\n"
         "  Blind, a metric never came: b, c\n"
         "  Too few logs: d\n"
-        "  Switched off after an error of its own: on_finding (KeyError: 'x')"
+        "  Error of the diagnostics themselves: on_finding (KeyError: 'x')"
     )
 
 

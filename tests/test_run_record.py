@@ -352,6 +352,23 @@ def test_standard_error_that_nobody_reads_holds_up_neither_the_watchdog_nor_the_
         console.logger.removeHandler(blocked)
 
 
+def test_on_a_full_disk_the_log_says_how_the_run_ended(tmp_path, monkeypatch, caplog):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    start(tmp_path)
+    monkeypatch.setattr("trl_diagnostics.run_record.write_json", full)
+    OPEN[0]._on_hang({"seconds": 9.0, "limit": 5.0, "doing": "step", "step": 0})
+    record = OPEN[0]
+    record._on_exit(Boom("why"))
+    record.report()
+    file = tmp_path / "diagnostics" / "postmortem.json"
+    said = f"TRL diagnostics: training ended (exception) at step 0. {file} could not be written."
+    assert messages(caplog, "TRL diagnostics: training ended") == [said]
+    assert record.guard.broken == {"postmortem": "2 times OSError: [Errno 28] No space left on device"}
+    assert len(messages(caplog, "TRL diagnostics: No sign of life for 9 s, in a training step")) == 1
+
+
 # The run before
 
 

@@ -29,6 +29,7 @@ from transformers.trainer_callback import ExportableState
 from .engine.engine import Engine
 from .engine.finding import Finding, Record, Severity
 from .engine.rulebook import collect_rules
+from .guard import Guard
 from .metadata import about_diagnostics, config_of, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
@@ -143,7 +144,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.rules = collect_rules(*chosen, check_metric, check_rule, redact_text)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
-        self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
+        self._guard = Guard()
+        self.broken = self._guard.broken  # part of the diagnostics -> its error
         # With restore_callback_states_from_checkpoint the Trainer makes a copy of this object and sets these two.
         self.saved: dict[str, Any] | None = None
         self.had_on_finding = False
@@ -196,7 +198,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         }
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self.findings, self.episodes, self.broken, self.engine = [], Counter(), {}, None
+        self.findings, self.episodes, self._guard, self.engine = [], Counter(), Guard(), None
+        self.broken = self._guard.broken
         self.stop, self.continuity, mismatch = self._new_stop(), Continuity(), None
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
@@ -239,7 +242,6 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "engine": self.engine,
             "rules": self.rules,
             "findings": self.findings,
-            "broken": self.broken,
             "guard": self._guard,
         }
         options = {"hang_timeout": self.hang_timeout, "postpone": self.checkpoint_on_sigterm}
@@ -391,20 +393,6 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         said = console.summary(self.findings, self.engine.coverage(), self.engine.records, self.broken, self.episodes)
         console.logger.info(said)
         self.files.close()
-
-    def _guard(self, part: str, function: Callable, *args):
-        """
-        The one place where errors of our own end: a part that fails is switched off, this is logged once with its
-        traceback, and training goes on.
-        """
-        if part in self.broken:
-            return None
-        try:
-            return function(*args)
-        except Exception as error:
-            self.broken[part] = redact_text(f"{type(error).__name__}: {error}")
-            console.logger.exception("TRL diagnostics: %s switched off after an error; training goes on", part)
-            return None
 
 
 def _show(finding: Finding, last: bool) -> None:

@@ -14,14 +14,12 @@
 
 """A training goes in; what tells how it went and how it ended comes out in its run directory, however it ends."""
 
-import faulthandler
 import sys
 import threading
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -33,6 +31,7 @@ from .ending import judged_by_run, read_postmortem, rewrite_postmortem
 from .engine.engine import Engine
 from .engine.finding import Finding, Record
 from .engine.rule import Rule
+from .guard import Guard
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
 from .sinks.exits import INTERRUPTED, SIGINT, ExitHooks, Sigterm, reason_of, shortened, words_of
@@ -54,7 +53,7 @@ from .sinks.run_dir import (
     write_json,
 )
 from .sinks.training_loop import TrainingLoop
-from .sinks.watchdog import DOING, Watchdog
+from .sinks.watchdog import DOING, Watchdog, write_stacks
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, of_one_run
 from .sources.logs import open_run
@@ -83,9 +82,9 @@ class RunRecord:
             Of the training.
         engine ([`Engine`]), rules (`list[Rule]`):
             What judges it.
-        findings (`list[Finding]`), broken (`dict[str, str]`):
+        findings (`list[Finding]`):
             Kept up to date by the callback.
-        guard (`Callable`):
+        guard ([`Guard`]):
             Calls a part of the diagnostics so that its errors go no further.
         hang_timeout (`float`):
             Seconds, see [`Watchdog`].
@@ -101,13 +100,12 @@ class RunRecord:
         engine: Engine,
         rules: list[Rule],
         findings: list[Finding],
-        broken: dict[str, str],
-        guard: Callable,
+        guard: Guard,
         hang_timeout: float,
         postpone: bool,
     ):
         self.files, self.args, self.state, self.engine, self.rules = files, args, state, engine, rules
-        self.findings, self.broken, self.guard = findings, broken, guard
+        self.findings, self.guard = findings, guard
         self.loop = TrainingLoop(state)
         self.watchdog = Watchdog(
             files.path, guard, hang_timeout, self.loop.is_running, self._on_hang, self._on_recovery
@@ -290,7 +288,7 @@ class RunRecord:
             "seconds": round(time.time() - self.began, 3),
             "final_metrics": final_metrics(list(self.records)),
             "coverage": dict(Counter(self.engine.coverage().values())),
-            "broken": self.broken,
+            "broken": self.guard.broken,
         }
 
     def _report(self) -> None:
@@ -309,7 +307,7 @@ class RunRecord:
             coverage=self.engine.coverage(),
             records=self.engine.records,
             last_step=self.state.global_step,
-            broken=self.broken,
+            broken=self.guard.broken,
             postmortem=self.postmortem,
             checkpoints=tuple(judged),
             advice=advise(judged) if judged and not in_haste else None,
@@ -356,7 +354,8 @@ class RunRecord:
         root = f" after {root['rule']}, found at step {root['step']}" if root else ""
         go_on = f" To go on: {command}" if command else ""
         said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
-        warn(f"{said} See {self.files.path / POSTMORTEM}.")
+        file = self.files.path / POSTMORTEM
+        warn(f"{said} See {file}." if file.exists() else f"{said} {file} could not be written.")
 
     def _outlive_sigterm(self) -> None:
         """A handler of the user had it go on: what comes later has another reason."""
@@ -389,16 +388,12 @@ class RunRecord:
         """Called by the watchdog's thread."""
         stack = self.loop.stack()
         what = f"No sign of life for {hang['seconds']:.0f} s, {DOING[hang['doing']]}; last step {hang['step']}."
-        with (self.files.path / HANG_LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{datetime.now().isoformat(timespec='seconds')} {what}\n")
-            log.flush()
-            faulthandler.dump_traceback(log)
-            log.write("\n")
+        self.guard("hang.log", write_stacks, self.files.path / HANG_LOG, what)
         with self.lock:
             if self.ended:
                 return
             hang["stack"] = shortened(stack)
-            self._write_postmortem("hang", what, stack)
+            self.guard("postmortem", self._write_postmortem, "hang", what, stack)
         where = self.files.path / HANG_LOG
         console.warn_aside(f"TRL diagnostics: {what} It waits here:\n{stack}All threads are in {where}.")
 
@@ -407,7 +402,7 @@ class RunRecord:
         with self.lock:
             if self.ended:
                 return
-            if self.postmortem["exit_reason"] == "hang":
+            if self.postmortem.get("exit_reason") == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
         console.warn_aside(f"TRL diagnostics: training goes on after {hang['seconds']:.0f} s without a sign of life")
 

@@ -156,7 +156,7 @@ def summary(
         records (`int`):
             Number of train records.
         broken (`dict[str, str]`):
-            Parts of the diagnostics that were switched off after an error of their own.
+            Parts of the diagnostics that failed, and their errors.
         episodes (`dict[str, int]`, *optional*):
             How many episodes there were by `rule|metric`, where `findings` has the first ones only.
         width (`int`, *optional*):
@@ -177,7 +177,7 @@ def summary(
         lines += _advice(same[0], i == 1, width)
     lines += _normal_lines((f for f in findings if f.level == Severity.INFO and f.state == "started"), width)
     lines += _coverage_lines(coverage, width, names_in)
-    lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
+    lines += [f"  Error of the diagnostics themselves: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
 
 

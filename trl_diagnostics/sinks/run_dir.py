@@ -24,8 +24,9 @@ import threading
 import time
 import uuid
 from collections import Counter
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ..engine.finding import DiagnosticsError, Finding, Record
 from ..sources.run_files import HEARTBEAT, METRICS, POSTMORTEM, is_run_dir
@@ -69,7 +70,7 @@ class RunDir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, FileIO] = {}
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
         self.resumes = 0  # how many times a run went on in this folder
         self.start_id = uuid.uuid4().hex
@@ -159,13 +160,18 @@ class RunDir:
             write_json(file, {"schema_version": SCHEMA_VERSION, "start_id": self.start_id, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
-        line = json.dumps(data, allow_nan=False) + "\n"
+        line = memoryview((json.dumps(data, allow_nan=False) + "\n").encode())
         if name not in self._files:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._files[name] = (self.path / name).open("a", encoding="utf-8")
+            self._files[name] = (self.path / name).open("ab", buffering=0)
         file = self._files[name]
-        file.write(line)
-        file.flush()
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while line:  # on a full disk a part of it fits
+                line = line[file.write(line) :]
+        except OSError:
+            file.truncate(end)  # half a line would spoil the next one
+            raise
         self.lines[name] += 1
 
     def close(self) -> None:
@@ -195,12 +201,16 @@ def write_file(file: Path, data: bytes, sync: bool = True) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own for each write: a signal handler or another thread may write the same file meanwhile.
     part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        if sync:
-            stream.flush()
-            os.fsync(stream.fileno())
-    part.replace(file)
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

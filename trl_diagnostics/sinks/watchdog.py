@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,15 @@ class Watchdog:
         }
         write_json(self.path / HEARTBEAT, beat, sync=False)
         self.written = now
+
+
+def write_stacks(file: Path, what: str) -> None:
+    """Append to a file where all threads of this process are, below a line that says why."""
+    with file.open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.now().isoformat(timespec='seconds')} {what}\n")
+        log.flush()
+        faulthandler.dump_traceback(log)
+        log.write("\n")
 
 
 def identity(process: psutil.Process) -> dict[str, Any]:
