@@ -358,6 +358,7 @@ def test_on_a_full_disk_the_log_says_how_the_run_ended(tmp_path, monkeypatch, ca
 
     start(tmp_path)
     monkeypatch.setattr("trl_diagnostics.run_record.write_json", full)
+    monkeypatch.setattr("trl_diagnostics.ending.write_json", full)
     OPEN[0]._on_hang({"seconds": 9.0, "limit": 5.0, "doing": "step", "step": 0})
     record = OPEN[0]
     record._on_exit(Boom("why"))
@@ -365,7 +366,8 @@ def test_on_a_full_disk_the_log_says_how_the_run_ended(tmp_path, monkeypatch, ca
     file = tmp_path / "diagnostics" / "postmortem.json"
     said = f"TRL diagnostics: training ended (exception) at step 0. {file} could not be written."
     assert messages(caplog, "TRL diagnostics: training ended") == [said]
-    assert record.guard.broken == {"postmortem": "2 times OSError: [Errno 28] No space left on device"}
+    full_disk = "OSError: [Errno 28] No space left on device"
+    assert record.guard.broken == {"postmortem": f"2 times {full_disk}", "report": full_disk}
     assert len(messages(caplog, "TRL diagnostics: No sign of life for 9 s, in a training step")) == 1
 
 

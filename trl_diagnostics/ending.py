@@ -33,7 +33,6 @@ from .sinks.redact import redact_text
 from .sinks.run_dir import (
     CRASH_LOG,
     FINDINGS,
-    HEARTBEAT,
     METRICS,
     POSTMORTEM,
     check_is_run_dir,
@@ -41,7 +40,7 @@ from .sinks.run_dir import (
     read_json,
     write_json,
 )
-from .sinks.watchdog import DOING, LOW_MEMORY, boot_id, is_alive, pid_namespace
+from .sinks.watchdog import DOING, LOW_MEMORY, boot_id, is_alive, pid_namespace, read_heartbeat
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, of_one_run, output_dir_of
 from .sources.logs import Run, open_run
@@ -63,8 +62,6 @@ OF_A_POSTMORTEM += (
     "resume_command",
     "timestamp",
 )
-OF_A_HEARTBEAT = ("host", "pid", "process_started", "boot_id", "time", "step", "doing", "left", "hangs")
-OF_A_HEARTBEAT += ("rss_bytes", "available_bytes", "total_bytes")
 
 VANISHED = (
     "The process vanished without an exception: a signal that nobody handles (SIGKILL, SIGHUP when a terminal closes, "
@@ -93,7 +90,7 @@ def how_it_ended(run_dir: Path) -> tuple[str, str]:
     Returns:
         `tuple[str, str]`: the `exit_reason` and the same in words. A run that still goes on is `"unfinished"`.
     """
-    written, beat = _written(run_dir), _heartbeat(run_dir)
+    written, beat = _written(run_dir), read_heartbeat(run_dir)
     if written is not None and (written["exit_reason"] != "hang" or beat is None):
         return written["exit_reason"], written["what"]
     reason, what = _without_end(_caught_up(beat, run_dir)) if beat else _without_heartbeat(run_dir)
@@ -135,7 +132,7 @@ def read_postmortem(
     if written is not None:
         written |= {"exit_reason": reason, "what": what}
         return written | about_checkpoints(judged, advise(judged).go_on, command, reason, what) if judged else written
-    beat, records = _heartbeat(run_dir), _last_records(run_dir / METRICS)
+    beat, records = read_heartbeat(run_dir), _last_records(run_dir / METRICS)
     return postmortem(
         reason,
         what,
@@ -226,11 +223,6 @@ def _written(run_dir: Path) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return data if all(key in data for key in OF_A_POSTMORTEM) else None
-
-
-def _heartbeat(run_dir: Path) -> dict[str, Any] | None:
-    beat = read_json(run_dir / HEARTBEAT)
-    return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
 
 
 def _without_end(beat: dict[str, Any]) -> tuple[str, str]:

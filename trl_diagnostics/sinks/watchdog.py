@@ -44,6 +44,10 @@ UNKNOWN = 3  # times the floor, for what was not yet seen to end: the first step
 REMEMBERED = 64
 MOST_HANGS = 20  # kept with their stacks; hang.log has all
 
+# What is needed of a heartbeat; a damaged one may have less, and one of another release something else.
+OF_A_HEARTBEAT = ("host", "pid", "process_started", "boot_id", "time", "step", "doing", "left", "hangs")
+OF_A_HEARTBEAT += ("rss_bytes", "available_bytes", "total_bytes")
+
 # What a training does, and how one says that it does not get on with it.
 DOING = {
     "start": "before the first step",
@@ -214,13 +218,20 @@ def is_alive(beat: dict[str, Any]) -> bool:
         return False
 
 
+def read_heartbeat(run_dir: Path) -> dict[str, Any] | None:
+    """The last heartbeat of a run; `None` without one that this release understands."""
+    beat = read_json(run_dir / HEARTBEAT)
+    return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
+
+
 def is_in_use(run_dir: Path) -> bool:
-    """Whether another process of this machine trains into a run directory now."""
-    beat, ended = read_json(run_dir / HEARTBEAT), read_json(run_dir / POSTMORTEM)
-    if beat is None or beat["host"] != socket.gethostname() or beat["pid"] == os.getpid():
+    """Whether another process of this machine, and of this container, trains into a run directory now."""
+    beat, ended = read_heartbeat(run_dir), read_json(run_dir / POSTMORTEM)
+    here = socket.gethostname(), pid_namespace()
+    if beat is None or (beat["host"], beat.get("pid_namespace", here[1])) != here:
         return False
-    over = ended is not None and ended["exit_reason"] != "hang"
-    return not over and time.time() - beat["time"] < FRESH and is_alive(beat)
+    over = ended is not None and ended.get("exit_reason") != "hang"
+    return not over and beat["pid"] != os.getpid() and time.time() - beat["time"] < FRESH and is_alive(beat)
 
 
 def unused(run_dir: Path) -> Path:
