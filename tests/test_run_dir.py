@@ -255,6 +255,15 @@ def test_what_a_killed_process_left_half_written_is_thrown_away(tmp_path):
     assert names(tmp_path) == ["users.json.part", "users.part"]
 
 
+@pytest.mark.parametrize("text", ["", "Fatal Python error"])
+def test_of_a_crash_log_only_what_it_says_is_kept(text, tmp_path):
+    write(tmp_path, 1)
+    (tmp_path / "crash.log").write_text(text)
+    RunDir(tmp_path).begin()
+    assert names(tmp_path) == ["attempts"]
+    assert ("crash.log" in names(tmp_path / "attempts" / "1")) == bool(text)
+
+
 def test_metadata_of_each_resume_stay(tmp_path):
     ids = []
     for number in range(12):

@@ -26,6 +26,7 @@ import time
 import psutil
 import pytest
 
+from trl_diagnostics.guard import Guard
 from trl_diagnostics.sinks import watchdog as module
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import (
@@ -86,6 +87,14 @@ def test_heartbeats_follow_the_training(tmp_path, monkeypatch):
     dog.beat(4, "save")
     wait_for(lambda: heartbeat(tmp_path)["step"] == 4)
     dog.stop()
+
+
+def test_the_last_heartbeat_is_from_the_end(tmp_path):
+    dog, *_ = watch(tmp_path)
+    dog.start()
+    dog.beat(3, "data")
+    dog.stop()
+    assert (heartbeat(tmp_path)["step"], heartbeat(tmp_path)["doing"]) == (3, "data")
 
 
 def test_after_the_stop_nothing_is_written(tmp_path, monkeypatch):
@@ -210,6 +219,25 @@ time.sleep(1.0)
     time.sleep(4.0)
     process.send_signal(signal.SIGCONT)
     assert process.communicate(timeout=60)[0] == ""
+
+
+def test_a_full_disk_costs_only_the_heartbeats_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    monkeypatch.setattr(module, "EVERY", 0.02)
+    full = [OSError(28, "No space left on device")] * 3
+
+    def write(*args, **options):
+        if full:
+            raise full.pop()
+        write_json(*args, **options)
+
+    dog, *_ = watch(tmp_path, guard=Guard())
+    dog.start()
+    monkeypatch.setattr(module, "write_json", write)
+    dog.beat(3, "data")
+    wait_for(lambda: heartbeat(tmp_path)["step"] == 3)
+    dog.stop()
+    assert dog.guard.broken == {"watchdog": "3 times OSError: [Errno 28] No space left on device"}
 
 
 def test_an_error_of_the_watchdog_stops_nothing(tmp_path, monkeypatch):

@@ -89,8 +89,9 @@ class RunDir:
             saved_by (`str`, *optional*):
                 `start_id` of what saved the checkpoint. Without it the run in the folder is taken for it.
         """
-        for file in self._found(LEFT_OVER):
-            file.unlink()
+        for file in self._found((*LEFT_OVER, CRASH_LOG)):
+            if file.name != CRASH_LOG or not file.stat().st_size:  # open, for a crash that did not come
+                file.unlink()
         starts = list(self.path.glob(f"{START}*.json"))
         if step > 0 and starts and not any(_is_of(file, saved_by) for file in starts):
             self._change_places(saved_by)

@@ -110,9 +110,10 @@ class Watchdog:
         threading.Thread(target=self._watch, name="trl-diagnostics", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop watching; does not wait for the thread."""
+        """Stop watching, with a last heartbeat; does not wait for the thread."""
         self._ended.set()
         self._notice_moving()  # a training that ends right after a hang leaves no time for another look
+        self.guard("watchdog", self._write, time.monotonic(), *available_memory())
 
     def beat(self, step: int, doing: str) -> None:
         """A sign of life: the optimizer step, and what is done from now on (a key of `DOING`)."""
