@@ -476,6 +476,7 @@ def test_options_of_none_are_the_defaults():
         ({"hang_timeout": "5 min"}, "hang_timeout: expected a positive number of seconds, found '5 min'"),
         ({"hang_timeout": True}, "hang_timeout: expected a positive number of seconds, found True"),
         ({"hang_timeout": math.nan}, "hang_timeout: expected a positive number of seconds, found nan"),
+        ({"save_git_diff": "yes"}, "save_git_diff: expected True or False, found 'yes'"),
         ({"checkpoint_on_sigterm": 1}, "checkpoint_on_sigterm: expected True or False, found 1"),
         ({"fail_on_resume_mismatch": None}, "fail_on_resume_mismatch: expected True or False, found None"),
         ({"on_finding": "print"}, "on_finding: expected a function of one finding, found 'print'"),

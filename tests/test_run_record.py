@@ -128,6 +128,18 @@ def test_a_run_leaves_these_files(tmp_path, reports):
     assert [checkpoint.step for checkpoint in diagnosis.checkpoints] == list(range(2, 33, 2)) and diagnosis.advice
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_changes_that_are_not_committed_are_kept_on_request_and_in_no_checkpoint(wanted, tmp_path, monkeypatch):
+    def git(diff):
+        return {"commit": "0123", "diff": "+lr = 2"} if diff else {"commit": "0123"}
+
+    monkeypatch.setattr("trl_diagnostics.sinks.provenance._git", git)
+    train("sft", tmp_path, DiagnosticsCallback(save_git_diff=wanted), max_steps=2, **SAVING)
+    assert load(tmp_path, "run_metadata_start.json")["git"] == git(wanted)
+    saved = (tmp_path / "checkpoint-2" / "trainer_state.json").read_text()
+    assert '"commit": "0123"' in saved and "+lr = 2" not in saved
+
+
 def test_nothing_is_left_in_the_process(tmp_path, monkeypatch):
     faulthandler.disable()  # pytest's own
     handled = []

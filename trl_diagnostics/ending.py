@@ -28,6 +28,7 @@ from .engine.rulebook import collect_rules
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
 from .options import check_path
+from .sinks.console import logger
 from .sinks.postmortem import CAUGHT, about_checkpoints, command_line, postmortem
 from .sinks.redact import redact_text
 from .sinks.run_dir import (
@@ -148,6 +149,19 @@ def read_postmortem(
     )
 
 
+def settle(run_dir: Path, seconds: float) -> None:
+    """Write down and say how the run before ended, when another one begins; arguments as for [`read_postmortem`]."""
+    before = read_postmortem(run_dir, seconds)
+    if before["exit_reason"] in ("completed", "stopped_by_rule"):
+        return
+    if before["exit_reason"] == "unfinished":
+        logger.warning("TRL diagnostics: there is an unfinished run in this folder. %s", before["what"])
+        return
+    write_json(run_dir / POSTMORTEM, before)
+    how = f"ended ({before['exit_reason']}) at step {before['last_step']}. {before['what']}"
+    logger.info("TRL diagnostics: the run before in this folder %s", how)
+
+
 def rewrite_postmortem(
     run_dir: Path, written: dict[str, Any], judged: list[Checkpoint], command: str
 ) -> dict[str, Any]:
@@ -162,7 +176,7 @@ def rewrite_postmortem(
 
 def _last_step(run_dir: Path) -> int:
     """The last optimizer step that is known to be finished."""
-    known = [(_written(run_dir) or {}).get("last_step", 0), (_heartbeat(run_dir) or {}).get("step", 0)]
+    known = [(_written(run_dir) or {}).get("last_step", 0), (read_heartbeat(run_dir) or {}).get("step", 0)]
     return max(known + [record.step for record in _last_records(run_dir / METRICS)[-1:]])
 
 
@@ -252,7 +266,7 @@ def _without_end(beat: dict[str, Any]) -> tuple[str, str]:
 
 def still_there(run_dir: Path) -> int | None:
     """The process of a run, if it is on this machine and has not ended; for example one that hangs."""
-    beat = _heartbeat(run_dir)
+    beat = read_heartbeat(run_dir)
     if beat is None or beat["host"] != socket.gethostname() or beat["boot_id"] != boot_id():
         return None
     return beat["pid"] if beat.get("pid_namespace", pid_namespace()) == pid_namespace() and is_alive(beat) else None

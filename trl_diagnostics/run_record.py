@@ -27,7 +27,7 @@ from typing import Any
 from transformers import TrainerState, TrainingArguments
 
 from .diagnosis import Diagnosis
-from .ending import judged_by_run, read_postmortem, rewrite_postmortem
+from .ending import judged_by_run, rewrite_postmortem, settle
 from .engine.engine import Engine
 from .engine.finding import Finding, Record
 from .engine.rule import Rule
@@ -57,7 +57,7 @@ from .sinks.watchdog import DOING, Watchdog, write_stacks
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, of_one_run
 from .sources.logs import open_run
-from .sources.resume import HARMLESS, Difference, differences, resume_record
+from .sources.resume import HARMLESS, differences, mismatch, resume_record
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
@@ -140,7 +140,7 @@ class RunRecord:
                 other.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
                 other.report()
         if (self.files.path / HEARTBEAT).exists():
-            self._end_of_the_run_before()
+            settle(self.files.path, CHECK_SECONDS)
         if memory is not None:
             self.with_state, self.saved_in, self.before = True, memory.get("resumes"), memory.get("start", {})
         self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("start_id"))
@@ -152,19 +152,8 @@ class RunRecord:
         self.exits.install()
         self.sigterm.install()
 
-    def _end_of_the_run_before(self) -> None:
-        before = read_postmortem(self.files.path, CHECK_SECONDS)
-        if before["exit_reason"] in ("completed", "stopped_by_rule"):
-            return
-        if before["exit_reason"] == "unfinished":
-            console.logger.warning("TRL diagnostics: there is an unfinished run in this folder. %s", before["what"])
-            return
-        write_json(self.files.path / POSTMORTEM, before)
-        how = f"ended ({before['exit_reason']}) at step {before['last_step']}. {before['what']}"
-        console.logger.info("TRL diagnostics: the run before in this folder %s", how)
-
     def write_start(
-        self, trainer: str, diagnostics: dict[str, Any], parts: dict[str, Any]
+        self, trainer: str, diagnostics: dict[str, Any], parts: dict[str, Any], git_diff: bool
     ) -> tuple[Record | None, str | None]:
         """
         Write `run_metadata_start.json`, and on a resume compare it with that of the run that saved the checkpoint.
@@ -176,13 +165,17 @@ class RunRecord:
                 As given by [`about_diagnostics`].
             parts (`dict[str, Any]`):
                 What the Trainer hands to its callbacks: model, processing class, data loaders.
+            git_diff (`bool`):
+                Whether to write what is not committed, too.
 
         Returns:
             `tuple[Record | None, str | None]`: on a resume what differs, to judge, and what is not harmless, in words.
         """
         metadata = {"trainer": trainer, "trl_version": trl_version(), "diagnostics": diagnostics}
-        metadata |= provenance(self.args, parts)
+        metadata |= provenance(self.args, parts, git_diff)
         self.start = {key: value for key, value in metadata.items() if key not in NOT_IN_CHECKPOINTS}
+        if git_diff and metadata["git"]:
+            self.start["git"] = {**metadata["git"], "diff": None}  # each checkpoint would have it
         self.command = command_line(metadata)
         step = self.state.global_step
         if step == 0:
@@ -198,7 +191,7 @@ class RunRecord:
         self.files.write_metadata(RESUME, {"step": step, "differences": [one.to_json() for one in different]})
         if harmless := [str(one) for one in different if one.effect == HARMLESS]:
             console.logger.info("TRL diagnostics: other than before the resume, harmless: %s", "; ".join(harmless))
-        return resume_record(before, metadata, checkpoint, step), _mismatch(different, self.files.path)
+        return resume_record(before, metadata, checkpoint, step), mismatch(different, self.files.path)
 
     def beat(self, doing: str) -> None:
         """A sign of life, and what is done from now on (a key of `DOING`)."""
@@ -405,12 +398,3 @@ class RunRecord:
             if self.postmortem.get("exit_reason") == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
         console.warn_aside(f"TRL diagnostics: training goes on after {hang['seconds']:.0f} s without a sign of life")
-
-
-def _mismatch(found: list[Difference], path: Path) -> str | None:
-    """Everything that is not harmless, in words."""
-    lines = [f"  {difference} ({difference.effect})" for difference in found if difference.effect != HARMLESS]
-    if not lines:
-        return None
-    head = f"fail_on_resume_mismatch: this is not the run that was recorded in {path}:"
-    return "\n".join([head, *lines, "Undo these changes, or leave fail_on_resume_mismatch out to go on with them."])

@@ -30,6 +30,7 @@ from ..engine.finding import Finding, Severity
 logger = logging.getLogger(__name__)
 
 HEALTHY, TOO_SHORT = "healthy", "too short"
+MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
 WIDTH, NARROWEST = 119, 40
 UNLIMITED = 1_000_000  # columns: a file has no edge
 INDENT = " " * 7
@@ -122,6 +123,16 @@ def resolved(finding: Finding) -> str:
 def not_again(finding: Finding, times: int) -> str:
     """Said with the last episode that is shown."""
     return f"{INDENT}{finding.rule} has come {times} times; from now on it is only written to findings.jsonl."
+
+
+def show(finding: Finding, last: bool) -> None:
+    """Say a finding; `last` for the last episode of its rule that is shown."""
+    if finding.state == "resolved":
+        logger.info(resolved(finding))
+    else:
+        logger.warning(warning(finding))
+    if last and finding.state == "started":
+        logger.warning(not_again(finding, MOST_TOLD))
 
 
 def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
