@@ -30,7 +30,7 @@ import weakref
 import psutil
 import pytest
 import tiny
-from test_callback import CPU, Stage, StopsAt, findings, lines, messages, records, train
+from callback_kit import CPU, Stage, StopsAt, findings, lines, messages, records, train
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig
 
