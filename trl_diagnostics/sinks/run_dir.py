@@ -41,6 +41,8 @@ MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of
 CRASH_LOG, HANG_LOG = "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
 
+ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps makes one for each line
+
 LINES = (METRICS, FINDINGS)  # a resumed run goes on in these
 OF_ONE_ATTEMPT = (POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG, REPORTS)
 OF_ONE_RUN = (
@@ -161,7 +163,7 @@ class RunDir:
             write_json(file, {"schema_version": SCHEMA_VERSION, "start_id": self.start_id, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
-        line = memoryview((json.dumps(data, allow_nan=False) + "\n").encode())
+        line = memoryview((ENCODER.encode(data) + "\n").encode())
         if name not in self._files:
             self.path.mkdir(parents=True, exist_ok=True)
             self._files[name] = (self.path / name).open("ab", buffering=0)
