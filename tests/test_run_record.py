@@ -344,6 +344,7 @@ def test_standard_error_that_nobody_reads_holds_up_neither_the_watchdog_nor_the_
     callback, *_ = start(tmp_path)
     record, free = callback.run, threading.Event()
     monkeypatch.setattr(record.loop, "is_running", lambda: True)
+    monkeypatch.setattr(type(record.sigterm), "is_last", True)
     record._write_postmortem("hang", "what", "trace")
     hang = {"seconds": 9.0, "limit": 5.0, "doing": "step", "step": 3}
     call, argument = {
