@@ -26,6 +26,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -37,6 +38,7 @@ import datasets
 import tiny
 import torch
 from tiny_data import colour_variety
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from trl_diagnostics import DiagnosticsCallback
@@ -358,6 +360,7 @@ def main() -> list[Outcome] | None:
             pid = os.fork()  # the libraries are imported once; what follows is a process of its own
             if pid == 0:
                 _redirect(folder / "output")
+                tqdm.set_lock(threading.RLock())  # the one of all processes goes with a child that dies holding it
                 train(name, folder, seconds, place)
                 return None  # on through main to the end of the interpreter, as any script
             outcome = examine(name, folder, watch(pid, name, folder, seconds))

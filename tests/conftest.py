@@ -14,6 +14,7 @@
 
 """The environment of the test-suite: no network, one thread, and where the last TRL with PPO lies."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -61,6 +62,12 @@ def reports(monkeypatch) -> list:
 
     monkeypatch.setattr("trl_diagnostics.run_record.write_report", write_report)
     return written
+
+
+@pytest.fixture
+def info_messages(caplog):
+    """The log has what is not even a warning."""
+    caplog.set_level(logging.INFO, "trl_diagnostics")
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_summary():
         "  Rules: 1 active, 1 too few logs, 1 not applicable, 2 blind (by name in coverage.json)\n"
         "  Blind, a metric never came: b, c\n"
         "  Too few logs: d\n"
-        "  Switched off after an error of its own: on_finding (KeyError: 'x')"
+        "  Error of the diagnostics themselves: on_finding (KeyError: 'x')"
     )
 
 
@@ -261,3 +261,33 @@ def test_a_message_does_not_tear_the_progress_bar():
     pieces = [piece for piece in script(code)[1].replace("\n", "\r").split("\r") if piece.strip()]
     assert "[HIGH] a" in pieces and "       b" in pieces
     assert all("it/s" in piece or "?it" in piece for piece in pieces if "%" in piece)
+
+
+def test_a_process_that_died_with_the_lock_of_the_bars_holds_up_no_message():
+    code = (
+        "import os, signal\n"
+        "from tqdm import tqdm\n"
+        "tqdm(disable=False, file=open(os.devnull, 'w')).close()\n"  # the lock is made with the first bar
+        "if not (pid := os.fork()):\n"
+        "    tqdm.get_lock().acquire()\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.waitpid(pid, 0)\n"
+        "signal.alarm(20)\n"
+        "console.set_up_logger()\n"
+        "console.logger.warning('hello')\n"
+    )
+    assert script(code)[1] == "hello\n"
+
+
+def test_a_terminal_that_is_gone_raises_nothing():
+    code = (
+        "import os\n"
+        "reader, writer = os.pipe()\n"
+        "os.close(reader)\n"
+        "console.set_up_logger()\n"
+        "sys.stderr = os.fdopen(writer, 'w', 1)\n"
+        "console.logger.warning('hello')\n"
+        "sys.stderr = None\n"
+        "console.logger.warning('hello')\n"
+    )
+    assert script(code)[0] == ""

@@ -22,7 +22,7 @@ import sys
 
 import pytest
 
-from trl_diagnostics.sinks.exits import reason_of, shortened
+from trl_diagnostics.sinks.exits import reason_of, shortened, words_of
 
 
 # What each program has at hand. `said` collects what happens, `ends` is what the hooks call.
@@ -73,6 +73,11 @@ def caused(error, cause):
     return error
 
 
+def while_handling(error, before):
+    error.__context__ = before
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -86,13 +91,37 @@ def caused(error, cause):
         (ValueError("the user is out of memory"), "exception"),
         (caused(RuntimeError("the engine died"), MemoryError()), "oom"),
         (caused(RuntimeError("a"), ValueError("b")), "exception"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "oom"),
+        (while_handling(ValueError("a"), MemoryError()), "oom"),
+        (while_handling(OSError("a"), KeyboardInterrupt()), "interrupted"),
+        (caused(while_handling(ValueError("a"), MemoryError()), None), "exception"),  # raise ... from None
+        (while_handling(a := ValueError("a"), caused(ValueError("b"), a)), "exception"),
         (SystemExit(3), "exception"),
+        (SystemExit("why"), "exception"),
         (Mute(), "exception"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_the_reason_of_an_exception(error, reason):
     assert reason_of(error) == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ValueError("x"), "ValueError: x"),
+        (KeyboardInterrupt(), "Interrupted from the keyboard (Ctrl-C)."),
+        (SystemExit(3), "SystemExit: 3"),
+        (while_handling(ValueError("x"), MemoryError("y")), "ValueError: x It came from: MemoryError: y"),
+        (
+            RuntimeError("DataLoader worker (pid 4242) is killed by signal: Killed. "),
+            "RuntimeError: DataLoader worker (pid 4242) is killed by signal: Killed. A worker that gets SIGKILL was most "
+            "likely killed by the system for lack of memory (OOM killer).",
+        ),
+    ],
+)
+def test_the_words_of_an_exception(error, words):
+    assert words_of(error) == words
 
 
 def test_a_traceback_without_end_keeps_both_ends():
@@ -217,6 +246,29 @@ thread.start()
 thread.join()
 """
     assert run(tmp_path, program)[:2] == (0, [[False, True]])
+
+
+@pytest.mark.parametrize(("before", "ours"), [("default_int_handler", True), ("SIG_IGN", False), ("SIG_DFL", False)])
+def test_ctrl_c_does_what_it_did_and_is_noted(before, ours, tmp_path):
+    program = f"""
+from trl_diagnostics.sinks.exits import SIGINT
+signal.signal(signal.SIGINT, before := signal.{before})
+a, b = [ExitHooks(ends, lambda: None, folder / name) for name in ("a.log", "b.log")]
+for exits in (a, b):
+    exits.install()
+say(signal.getsignal(signal.SIGINT) is not before)
+a.release(), a.release()
+noted = SIGINT.last
+try:
+    if {ours}:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(9)
+except KeyboardInterrupt:
+    say("caught", SIGINT.last > noted)
+b.release()
+say(signal.getsignal(signal.SIGINT) is before)
+"""
+    assert run(tmp_path, program)[:2] == (0, [[ours], *([["caught", True]] if ours else []), [True]])
 
 
 LOOP = """
@@ -350,6 +402,40 @@ def test_a_faulthandler_of_the_user_stays_where_it_is(tmp_path):
     assert run(tmp_path, "faulthandler.enable()\n" + HOOKED + "exits.release()\nsay(faulthandler.is_enabled())")[
         1
     ] == [[True]]
+
+
+@pytest.mark.parametrize("handler", ["of the user", "ours"])
+def test_the_crash_of_a_forked_process_is_not_that_of_the_training(handler, tmp_path):
+    program = ("faulthandler.enable()\n" if handler == "of the user" else "") + HOOKED
+    program += f"""
+pid = os.fork()
+if pid == 0:
+    {CRASH.replace(chr(10), "; ")}
+say(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), faulthandler.is_enabled())
+if crash_log.exists():
+    say(crash_log.read_text())
+exits.release()
+"""
+    status, said, error = run(tmp_path, program)
+    assert (status, said[0]) == (0, [-signal.SIGSEGV, True])
+    if handler == "ours":
+        assert said[1:] == [[""]]
+    else:
+        assert said[1:] == [] and "Segmentation fault" in error
+
+
+def test_the_crash_of_a_forked_process_that_trains_itself_is_its_own(tmp_path):
+    program = f"""{HOOKED}
+pid = os.fork()
+if pid == 0:
+    ExitHooks(ends, lambda: None, folder / "own.log").install()
+    {CRASH.replace(chr(10), "; ")}
+os.waitpid(pid, 0)
+exits.release()
+"""
+    assert run(tmp_path, program)[:2] == (0, [])
+    assert (tmp_path / "own.log").read_text().startswith("Fatal Python error: Segmentation fault\n")
+    assert not (tmp_path / "crash.log").exists()
 
 
 # Notebooks

@@ -65,6 +65,22 @@ def test_mixed_precisions():
     assert nonfinite_parameters(mixed) == 0.0
 
 
+def test_a_tensor_that_several_layers_share_counts_once():
+    shared = nn.Linear(3, 3)
+    tied = nn.Sequential(shared, nn.Linear(3, 3, bias=False), shared)
+    tied[1].weight = shared.weight
+    with torch.no_grad():
+        shared.weight.fill_(math.nan)
+    assert nonfinite_parameters(tied) == 1.0
+
+
+def test_a_tensor_that_is_a_part_of_another_one():
+    odd = nn.Module()
+    odd.column = nn.Parameter(torch.tensor([[1.0, math.nan], [2.0, math.nan]])[:, 1])
+    odd.turned = nn.Parameter(torch.tensor([[math.inf, 1.0], [2.0, 3.0]]).T)
+    assert nonfinite_parameters(odd) == 2.0
+
+
 def test_empty_and_scalar_parameters():
     odd = nn.Module()
     odd.empty, odd.scalar = nn.Parameter(torch.empty(0)), nn.Parameter(torch.tensor(math.nan))

@@ -22,7 +22,7 @@ import datasets
 import pytest
 import tiny
 import torch
-from test_callback import StopsAt
+from callback_kit import StopsAt
 from tiny_data import text_dataset
 
 from trl_diagnostics import DiagnosticsCallback

@@ -17,6 +17,7 @@
 import json
 import math
 import os
+import resource
 import threading
 
 import pytest
@@ -72,6 +73,36 @@ def test_a_line_after_close_opens_the_file_again(tmp_path):
     files.close()
     files.write_record(record(2))
     assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+
+
+@pytest.fixture
+def full_disk():
+    """No file of this process gets longer than 100 bytes, as if there were no space for more; called, it ends."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def end():
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield end
+    end()
+
+
+def test_a_line_that_did_not_fit_costs_only_itself(full_disk, tmp_path):
+    files = write(tmp_path, 1)
+    for step in (2, 3):
+        with pytest.raises(OSError, match="File too large"):
+            files.write_record(record(step, loss=1.0))
+    full_disk()
+    files.write_record(record(4, loss=1.0))
+    assert steps(tmp_path / "metrics.jsonl") == [1, 4]
+    assert files.lines == {"metrics.jsonl": 2}
+
+
+def test_a_file_that_did_not_fit_leaves_nothing(full_disk, tmp_path):
+    with pytest.raises(OSError, match="File too large"):
+        write_json(tmp_path / "postmortem.json", {"long": "x" * 200})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_run_moves_the_files_of_the_old_one_aside(tmp_path):
@@ -222,6 +253,15 @@ def test_what_a_killed_process_left_half_written_is_thrown_away(tmp_path):
         (tmp_path / name).write_text("{")
     RunDir(tmp_path).begin()
     assert names(tmp_path) == ["users.json.part", "users.part"]
+
+
+@pytest.mark.parametrize("text", ["", "Fatal Python error"])
+def test_of_a_crash_log_only_what_it_says_is_kept(text, tmp_path):
+    write(tmp_path, 1)
+    (tmp_path / "crash.log").write_text(text)
+    RunDir(tmp_path).begin()
+    assert names(tmp_path) == ["attempts"]
+    assert ("crash.log" in names(tmp_path / "attempts" / "1")) == bool(text)
 
 
 def test_metadata_of_each_resume_stay(tmp_path):

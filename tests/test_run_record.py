@@ -30,7 +30,7 @@ import weakref
 import psutil
 import pytest
 import tiny
-from test_callback import CPU, Stage, StopsAt, findings, lines, messages, records, train
+from callback_kit import CPU, Stage, StopsAt, findings, lines, messages, records, train
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig
 
@@ -38,6 +38,7 @@ from trl_diagnostics import DiagnosticsCallback, DiagnosticsError
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.ending import VANISHED, read_postmortem
 from trl_diagnostics.run_record import CAUGHT, NOTHING_KNOWN, OPEN
+from trl_diagnostics.sinks import console
 from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import identity
 from trl_diagnostics.sources.logs import open_run
@@ -125,6 +126,18 @@ def test_a_run_leaves_these_files(tmp_path, reports):
     assert (diagnosis.records, diagnosis.last_step, diagnosis.postmortem) == (32, 32, found)
     assert [finding.rule for finding in diagnosis.findings] == [finding.rule for finding in findings(tmp_path)]
     assert [checkpoint.step for checkpoint in diagnosis.checkpoints] == list(range(2, 33, 2)) and diagnosis.advice
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_changes_that_are_not_committed_are_kept_on_request_and_in_no_checkpoint(wanted, tmp_path, monkeypatch):
+    def git(diff):
+        return {"commit": "0123", "diff": "+lr = 2"} if diff else {"commit": "0123"}
+
+    monkeypatch.setattr("trl_diagnostics.sinks.provenance._git", git)
+    train("sft", tmp_path, DiagnosticsCallback(save_git_diff=wanted), max_steps=2, **SAVING)
+    assert load(tmp_path, "run_metadata_start.json")["git"] == git(wanted)
+    saved = (tmp_path / "checkpoint-2" / "trainer_state.json").read_text()
+    assert '"commit": "0123"' in saved and "+lr = 2" not in saved
 
 
 def test_nothing_is_left_in_the_process(tmp_path, monkeypatch):
@@ -260,6 +273,34 @@ def test_a_smaller_batch_after_one_too_large(tmp_path):
     )
 
 
+@pytest.mark.parametrize("caught_by", ["the program", "a callback"])
+def test_ctrl_c_that_was_caught(caught_by, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(9)
+
+    def interrupt_and_go_on():
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+
+    others = [Raises(2, interrupt)] if caught_by == "the program" else [Raises(2, interrupt_and_go_on)]
+    try:
+        with pytest.raises((KeyboardInterrupt, Boom)):
+            train("sft", tmp_path, DiagnosticsCallback(), [*others, Raises(4, Boom())], max_steps=9)
+        OPEN[0]._on_exit(None)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    found = load(tmp_path, "postmortem.json")
+    if caught_by == "a callback":
+        assert (found["exit_reason"], found["what"]) == ("exception", CAUGHT)
+    else:
+        said = "Interrupted from the keyboard (Ctrl-C). The program caught that and went on."
+        assert (found["exit_reason"], found["what"]) == ("interrupted", said)
+
+
 def test_two_callbacks_in_one_training_do_not_end_each_other(tmp_path):
     both = [DiagnosticsCallback(run_dir=tmp_path / name) for name in "ab"]
     hook = sys.excepthook
@@ -296,6 +337,51 @@ def test_a_full_disk_at_the_end_leaves_no_hooks(tmp_path, monkeypatch):
     assert (sys.excepthook, signal.getsignal(signal.SIGTERM)) == before
     assert callback.broken == {"postmortem": "OSError: [Errno 28] No space left on device"}
     assert load(tmp_path, "run_metadata_final.json")["exit_reason"] == "completed"  # the other files are not to blame
+
+
+@pytest.mark.parametrize("event", ["hang", "recovery", "SIGTERM"])
+def test_standard_error_that_nobody_reads_holds_up_neither_the_watchdog_nor_the_end(event, tmp_path, monkeypatch):
+    callback, *_ = start(tmp_path)
+    record, free = callback.run, threading.Event()
+    monkeypatch.setattr(record.loop, "is_running", lambda: True)
+    monkeypatch.setattr(type(record.sigterm), "is_last", True)
+    record._write_postmortem("hang", "what", "trace")
+    hang = {"seconds": 9.0, "limit": 5.0, "doing": "step", "step": 3}
+    call, argument = {
+        "hang": (record._on_hang, hang),
+        "recovery": (record._on_recovery, hang),
+        "SIGTERM": (record._on_sigterm, sys._getframe()),
+    }[event]
+    blocked = logging.Handler()
+    blocked.emit = lambda message: free.wait()
+    console.logger.addHandler(blocked)
+    try:
+        thread = threading.Thread(target=call, args=(argument,), daemon=True)
+        thread.start()
+        thread.join(20)
+        assert not thread.is_alive()
+    finally:
+        free.set()
+        console.logger.removeHandler(blocked)
+
+
+def test_on_a_full_disk_the_log_says_how_the_run_ended(tmp_path, monkeypatch, caplog):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    start(tmp_path)
+    monkeypatch.setattr("trl_diagnostics.run_record.write_json", full)
+    monkeypatch.setattr("trl_diagnostics.ending.write_json", full)
+    OPEN[0]._on_hang({"seconds": 9.0, "limit": 5.0, "doing": "step", "step": 0})
+    record = OPEN[0]
+    record._on_exit(Boom("why"))
+    record.report()
+    file = tmp_path / "diagnostics" / "postmortem.json"
+    said = f"TRL diagnostics: training ended (exception) at step 0. {file} could not be written."
+    assert messages(caplog, "TRL diagnostics: training ended") == [said]
+    full_disk = "OSError: [Errno 28] No space left on device"
+    assert record.guard.broken == {"postmortem": f"2 times {full_disk}", "report": full_disk}
+    assert len(messages(caplog, "TRL diagnostics: No sign of life for 9 s, in a training step")) == 1
 
 
 # The run before

@@ -22,7 +22,7 @@ import time
 
 import pytest
 import tiny
-from test_callback import CPU, StopsAt, messages, train
+from callback_kit import CPU, StopsAt, messages, train
 from test_run_record import SAVING, Boom, Raises, ended, load, start, wait_for
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from trl import SFTConfig

@@ -26,7 +26,9 @@ import time
 import psutil
 import pytest
 
+from trl_diagnostics.guard import Guard
 from trl_diagnostics.sinks import watchdog as module
+from trl_diagnostics.sinks.run_dir import write_json
 from trl_diagnostics.sinks.watchdog import (
     DOING,
     MOST_HANGS,
@@ -35,6 +37,7 @@ from trl_diagnostics.sinks.watchdog import (
     available_memory,
     identity,
     is_alive,
+    is_in_use,
 )
 
 
@@ -84,6 +87,14 @@ def test_heartbeats_follow_the_training(tmp_path, monkeypatch):
     dog.beat(4, "save")
     wait_for(lambda: heartbeat(tmp_path)["step"] == 4)
     dog.stop()
+
+
+def test_the_last_heartbeat_is_from_the_end(tmp_path):
+    dog, *_ = watch(tmp_path)
+    dog.start()
+    dog.beat(3, "data")
+    dog.stop()
+    assert (heartbeat(tmp_path)["step"], heartbeat(tmp_path)["doing"]) == (3, "data")
 
 
 def test_after_the_stop_nothing_is_written(tmp_path, monkeypatch):
@@ -210,6 +221,25 @@ time.sleep(1.0)
     assert process.communicate(timeout=60)[0] == ""
 
 
+def test_a_full_disk_costs_only_the_heartbeats_meanwhile(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOOK", 0.01)
+    monkeypatch.setattr(module, "EVERY", 0.02)
+    full = [OSError(28, "No space left on device")] * 3
+
+    def write(*args, **options):
+        if full:
+            raise full.pop()
+        write_json(*args, **options)
+
+    dog, *_ = watch(tmp_path, guard=Guard())
+    dog.start()
+    monkeypatch.setattr(module, "write_json", write)
+    dog.beat(3, "data")
+    wait_for(lambda: heartbeat(tmp_path)["step"] == 3)
+    dog.stop()
+    assert dog.guard.broken == {"watchdog": "3 times OSError: [Errno 28] No space left on device"}
+
+
 def test_an_error_of_the_watchdog_stops_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOOK", 0.01)
     calls = []
@@ -232,6 +262,33 @@ def test_a_process_is_told_by_more_than_its_number():
     assert is_alive(me)
     assert not is_alive(me | {"process_started": me["process_started"] + 100})
     assert not is_alive(me | {"pid": 2**22 + 1})
+
+
+BEAT = {"time": 0, "step": 1, "doing": "step", "left": False, "hangs": [], "rss_bytes": 1, "available_bytes": 1}
+BEAT |= {"total_bytes": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "ended", "expected"),
+    [
+        ({}, None, True),
+        ({}, {"exit_reason": "hang"}, True),
+        ({}, {"exit_reason": "completed"}, False),
+        ({}, {"of": "another tool"}, False),
+        ({"host": "another"}, None, False),
+        ({"pid_namespace": "pid:[1]"}, None, False),
+        ({"pid_namespace": ...}, None, True),  # of an earlier release
+        ({"pid": ...}, None, False),
+        ({"process_started": 1.0}, None, False),
+        ({"time": 0.0}, None, False),
+    ],
+)
+def test_a_folder_into_which_another_process_trains_is_in_use(change, ended, expected, tmp_path):
+    beat = BEAT | identity(psutil.Process(os.getppid())) | {"time": time.time()} | change
+    write_json(tmp_path / "heartbeat.json", {key: value for key, value in beat.items() if value is not ...})
+    if ended is not None:
+        write_json(tmp_path / "postmortem.json", ended)
+    assert is_in_use(tmp_path) is expected
 
 
 @pytest.mark.parametrize(

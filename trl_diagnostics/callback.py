@@ -29,6 +29,7 @@ from transformers.trainer_callback import ExportableState
 from .engine.engine import Engine
 from .engine.finding import Finding, Record, Severity
 from .engine.rulebook import collect_rules
+from .guard import Guard
 from .metadata import about_diagnostics, config_of, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
@@ -44,9 +45,6 @@ from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
 from .stop import STOP_SEVERITIES, Stop, fail_together
-
-
-MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
 
 
 class DiagnosticsCallback(TrainerCallback, ExportableState):
@@ -88,6 +86,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             Whether SIGTERM, as a cluster sends it before it takes a machine back, ends training at the next step with a
             checkpoint instead of at once. The process then ends as it would have without. With several processes they
             ask each other after each step.
+        save_git_diff (`bool`, *optional*, defaults to `False`):
+            Whether `run_metadata_start.json` gets the changes that are not committed, up to 200 kB, without secrets.
 
     Raises:
         [`DiagnosticsError`]: if an argument, alert or rule file is wrong; at construction, with its place. With
@@ -118,6 +118,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         fail_on_resume_mismatch: bool = False,
         hang_timeout: float = 300.0,
         checkpoint_on_sigterm: bool = False,
+        save_git_diff: bool = False,
     ):
         check_path("run_dir", run_dir)
         check_path("custom_heuristics_dir", custom_heuristics_dir)
@@ -125,6 +126,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         check_flag("enable_live_warnings", enable_live_warnings)
         check_flag("fail_on_resume_mismatch", fail_on_resume_mismatch)
         check_flag("checkpoint_on_sigterm", checkpoint_on_sigterm)
+        check_flag("save_git_diff", save_git_diff)
         check_choice("stop_severity", stop_severity, STOP_SEVERITIES)
         check_function("on_finding", on_finding, "one finding")
         check_seconds("hang_timeout", hang_timeout)
@@ -139,11 +141,13 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.fail_on_resume_mismatch = fail_on_resume_mismatch
         self.hang_timeout = hang_timeout
         self.checkpoint_on_sigterm = checkpoint_on_sigterm
+        self.save_git_diff = save_git_diff
         chosen = self.custom_alerts, custom_heuristics_dir, self.disable
         self.rules = collect_rules(*chosen, check_metric, check_rule, redact_text)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
-        self.broken: dict[str, str] = {}  # part of the diagnostics -> the error that switched it off
+        self._guard = Guard()
+        self.broken = self._guard.broken  # part of the diagnostics -> its error
         # With restore_callback_states_from_checkpoint the Trainer makes a copy of this object and sets these two.
         self.saved: dict[str, Any] | None = None
         self.had_on_finding = False
@@ -177,6 +181,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "fail_on_resume_mismatch": self.fail_on_resume_mismatch,
             "hang_timeout": self.hang_timeout,
             "checkpoint_on_sigterm": self.checkpoint_on_sigterm,
+            "save_git_diff": self.save_git_diff,
         }
 
     def _memory(self) -> dict[str, Any] | None:
@@ -196,7 +201,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         }
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        self.findings, self.episodes, self.broken, self.engine = [], Counter(), {}, None
+        self.findings, self.episodes, self._guard, self.engine = [], Counter(), Guard(), None
+        self.broken = self._guard.broken
         self.stop, self.continuity, mismatch = self._new_stop(), Continuity(), None
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
@@ -235,22 +241,15 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return folder
 
     def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
-        seen = {
-            "engine": self.engine,
-            "rules": self.rules,
-            "findings": self.findings,
-            "broken": self.broken,
-            "guard": self._guard,
-        }
-        options = {"hang_timeout": self.hang_timeout, "postpone": self.checkpoint_on_sigterm}
-        record = RunRecord(self.files, args, state, **seen, **options)
+        known = self.engine, self.rules, self.findings, self._guard
+        record = RunRecord(self.files, args, state, *known, self.hang_timeout, self.checkpoint_on_sigterm)
         record.begin(memory)
         self.run, self.sigterm = record, record.sigterm
 
     def _write_start(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> str | None:
         """Write what is known of the run, and judge whether it is the one that was saved; what differs, in words."""
         own = about_diagnostics(self.engine.config, self.custom_alerts, self.custom_heuristics_dir, self.disable)
-        record, mismatch = self.run.write_start(self.metric_map.trainer, own, parts)
+        record, mismatch = self.run.write_start(self.metric_map.trainer, own, parts, self.save_git_diff)
         if record is not None:
             self._take(record, args, state)
         return mismatch
@@ -327,10 +326,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self._guard("findings.jsonl", self.files.write_finding, finding)
         key = f"{finding.rule}|{finding.metric}"
         self.episodes[key] += finding.state == "started"
-        if self.episodes[key] <= MOST_TOLD:  # a rule that comes and goes all the time must not fill screen and memory
+        if (
+            self.episodes[key] <= console.MOST_TOLD
+        ):  # a rule that comes and goes all the time must not fill screen and memory
             self.findings.append(finding)
             if self.enable_live_warnings and finding.level > Severity.INFO:
-                self._guard("live warnings", _show, finding, self.episodes[key] == MOST_TOLD)
+                self._guard("live warnings", console.show, finding, self.episodes[key] == console.MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
         self.stop.consider(finding, state.global_step, args.output_dir, self.files.path)
@@ -391,26 +392,3 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         said = console.summary(self.findings, self.engine.coverage(), self.engine.records, self.broken, self.episodes)
         console.logger.info(said)
         self.files.close()
-
-    def _guard(self, part: str, function: Callable, *args):
-        """
-        The one place where errors of our own end: a part that fails is switched off, this is logged once with its
-        traceback, and training goes on.
-        """
-        if part in self.broken:
-            return None
-        try:
-            return function(*args)
-        except Exception as error:
-            self.broken[part] = redact_text(f"{type(error).__name__}: {error}")
-            console.logger.exception("TRL diagnostics: %s switched off after an error; training goes on", part)
-            return None
-
-
-def _show(finding: Finding, last: bool) -> None:
-    if finding.state == "resolved":
-        console.logger.info(console.resolved(finding))
-    else:
-        console.logger.warning(console.warning(finding))
-    if last and finding.state == "started":
-        console.logger.warning(console.not_again(finding, MOST_TOLD))

@@ -28,12 +28,12 @@ from .engine.rulebook import collect_rules
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap
 from .options import check_path
+from .sinks.console import logger
 from .sinks.postmortem import CAUGHT, about_checkpoints, command_line, postmortem
 from .sinks.redact import redact_text
 from .sinks.run_dir import (
     CRASH_LOG,
     FINDINGS,
-    HEARTBEAT,
     METRICS,
     POSTMORTEM,
     check_is_run_dir,
@@ -41,7 +41,7 @@ from .sinks.run_dir import (
     read_json,
     write_json,
 )
-from .sinks.watchdog import DOING, LOW_MEMORY, boot_id, is_alive, pid_namespace
+from .sinks.watchdog import DOING, LOW_MEMORY, boot_id, is_alive, pid_namespace, read_heartbeat
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, of_one_run, output_dir_of
 from .sources.logs import Run, open_run
@@ -63,10 +63,11 @@ OF_A_POSTMORTEM += (
     "resume_command",
     "timestamp",
 )
-OF_A_HEARTBEAT = ("host", "pid", "process_started", "boot_id", "time", "step", "doing", "left", "hangs")
-OF_A_HEARTBEAT += ("rss_bytes", "available_bytes", "total_bytes")
 
-VANISHED = "The process vanished without an exception: killed (SIGKILL), os._exit or power loss."
+VANISHED = (
+    "The process vanished without an exception: a signal that nobody handles (SIGKILL, SIGHUP when a terminal closes, "
+    "SIGUSR1 ...), os._exit or power loss."
+)
 OR_CRASHED = (
     "It may have crashed in native code, too: the program used Python's faulthandler itself, so the stack of a crash is "
     "in its own output (stderr) and not here."
@@ -90,7 +91,7 @@ def how_it_ended(run_dir: Path) -> tuple[str, str]:
     Returns:
         `tuple[str, str]`: the `exit_reason` and the same in words. A run that still goes on is `"unfinished"`.
     """
-    written, beat = _written(run_dir), _heartbeat(run_dir)
+    written, beat = _written(run_dir), read_heartbeat(run_dir)
     if written is not None and (written["exit_reason"] != "hang" or beat is None):
         return written["exit_reason"], written["what"]
     reason, what = _without_end(_caught_up(beat, run_dir)) if beat else _without_heartbeat(run_dir)
@@ -132,7 +133,7 @@ def read_postmortem(
     if written is not None:
         written |= {"exit_reason": reason, "what": what}
         return written | about_checkpoints(judged, advise(judged).go_on, command, reason, what) if judged else written
-    beat, records = _heartbeat(run_dir), _last_records(run_dir / METRICS)
+    beat, records = read_heartbeat(run_dir), _last_records(run_dir / METRICS)
     return postmortem(
         reason,
         what,
@@ -146,6 +147,19 @@ def read_postmortem(
         traceback=_text(run_dir / CRASH_LOG).partition("\nExtension modules:")[0],  # a line of 100 and more names
         hangs=beat["hangs"] if beat else (),
     )
+
+
+def settle(run_dir: Path, seconds: float) -> None:
+    """Write down and say how the run before ended, when another one begins; arguments as for [`read_postmortem`]."""
+    before = read_postmortem(run_dir, seconds)
+    if before["exit_reason"] in ("completed", "stopped_by_rule"):
+        return
+    if before["exit_reason"] == "unfinished":
+        logger.warning("TRL diagnostics: there is an unfinished run in this folder. %s", before["what"])
+        return
+    write_json(run_dir / POSTMORTEM, before)
+    how = f"ended ({before['exit_reason']}) at step {before['last_step']}. {before['what']}"
+    logger.info("TRL diagnostics: the run before in this folder %s", how)
 
 
 def rewrite_postmortem(
@@ -162,7 +176,7 @@ def rewrite_postmortem(
 
 def _last_step(run_dir: Path) -> int:
     """The last optimizer step that is known to be finished."""
-    known = [(_written(run_dir) or {}).get("last_step", 0), (_heartbeat(run_dir) or {}).get("step", 0)]
+    known = [(_written(run_dir) or {}).get("last_step", 0), (read_heartbeat(run_dir) or {}).get("step", 0)]
     return max(known + [record.step for record in _last_records(run_dir / METRICS)[-1:]])
 
 
@@ -225,11 +239,6 @@ def _written(run_dir: Path) -> dict[str, Any] | None:
     return data if all(key in data for key in OF_A_POSTMORTEM) else None
 
 
-def _heartbeat(run_dir: Path) -> dict[str, Any] | None:
-    beat = read_json(run_dir / HEARTBEAT)
-    return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
-
-
 def _without_end(beat: dict[str, Any]) -> tuple[str, str]:
     """Reason and words for a run that left a heartbeat and no end."""
     silent = time.time() - beat["time"]
@@ -257,7 +266,7 @@ def _without_end(beat: dict[str, Any]) -> tuple[str, str]:
 
 def still_there(run_dir: Path) -> int | None:
     """The process of a run, if it is on this machine and has not ended; for example one that hangs."""
-    beat = _heartbeat(run_dir)
+    beat = read_heartbeat(run_dir)
     if beat is None or beat["host"] != socket.gethostname() or beat["boot_id"] != boot_id():
         return None
     return beat["pid"] if beat.get("pid_namespace", pid_namespace()) == pid_namespace() and is_alive(beat) else None

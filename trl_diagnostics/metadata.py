@@ -61,8 +61,8 @@ def about_diagnostics(
     return redact(json_value(about))
 
 
-def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]:
-    """Where a run comes from; `parts` is what the Trainer hands to its callbacks."""
+def provenance(args: TrainingArguments, parts: dict[str, Any], git_diff: bool = False) -> dict[str, Any]:
+    """Where a run comes from; `parts` is what the Trainer hands to its callbacks. See [`collect_provenance`]."""
     trainer, loader = _training_loop().get("self"), parts.get("train_dataloader")
     more = (
         {"reward_functions": vars(trainer).get("reward_funcs"), "eval_dataset": trainer.eval_dataset}
@@ -70,7 +70,7 @@ def provenance(args: TrainingArguments, parts: dict[str, Any]) -> dict[str, Any]
         else {}
     )
     data = None if loader is None else loader.dataset
-    return collect_provenance(args, parts.get("model"), parts.get("processing_class"), data, **more)
+    return collect_provenance(args, parts.get("model"), parts.get("processing_class"), data, diff=git_diff, **more)
 
 
 def resumed_from(args: TrainingArguments, step: int) -> Path | None:

@@ -14,14 +14,12 @@
 
 """A training goes in; what tells how it went and how it ended comes out in its run directory, however it ends."""
 
-import faulthandler
 import sys
 import threading
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,13 +27,14 @@ from typing import Any
 from transformers import TrainerState, TrainingArguments
 
 from .diagnosis import Diagnosis
-from .ending import judged_by_run, read_postmortem, rewrite_postmortem
+from .ending import judged_by_run, rewrite_postmortem, settle
 from .engine.engine import Engine
 from .engine.finding import Finding, Record
 from .engine.rule import Rule
+from .guard import Guard
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
-from .sinks.exits import ExitHooks, Sigterm, reason_of, shortened, words_of
+from .sinks.exits import INTERRUPTED, SIGINT, ExitHooks, Sigterm, reason_of, shortened, words_of
 from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, postmortem
 from .sinks.report import write_report
 from .sinks.run_dir import (
@@ -54,11 +53,11 @@ from .sinks.run_dir import (
     write_json,
 )
 from .sinks.training_loop import TrainingLoop
-from .sinks.watchdog import DOING, Watchdog
+from .sinks.watchdog import DOING, Watchdog, write_stacks
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, of_one_run
 from .sources.logs import open_run
-from .sources.resume import HARMLESS, Difference, differences, resume_record
+from .sources.resume import HARMLESS, differences, mismatch, resume_record
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
@@ -83,9 +82,9 @@ class RunRecord:
             Of the training.
         engine ([`Engine`]), rules (`list[Rule]`):
             What judges it.
-        findings (`list[Finding]`), broken (`dict[str, str]`):
+        findings (`list[Finding]`):
             Kept up to date by the callback.
-        guard (`Callable`):
+        guard ([`Guard`]):
             Calls a part of the diagnostics so that its errors go no further.
         hang_timeout (`float`):
             Seconds, see [`Watchdog`].
@@ -101,13 +100,12 @@ class RunRecord:
         engine: Engine,
         rules: list[Rule],
         findings: list[Finding],
-        broken: dict[str, str],
-        guard: Callable,
+        guard: Guard,
         hang_timeout: float,
         postpone: bool,
     ):
         self.files, self.args, self.state, self.engine, self.rules = files, args, state, engine, rules
-        self.findings, self.broken, self.guard = findings, broken, guard
+        self.findings, self.guard = findings, guard
         self.loop = TrainingLoop(state)
         self.watchdog = Watchdog(
             files.path, guard, hang_timeout, self.loop.is_running, self._on_hang, self._on_recovery
@@ -122,7 +120,7 @@ class RunRecord:
         self.postmortem: dict[str, Any] = {}  # as it was last written
         self.with_state, self.saved_in, self.before = False, None, {}  # of the checkpoint
         self.start: dict[str, Any] = {}  # of this run, for its checkpoints
-        self.began = time.time()
+        self.began, self.step_began = time.time(), time.monotonic()
         self.ending: tuple[str, str, str] | None = None  # while it is being written down
         self.ended = False
         self.lock = threading.RLock()  # the watchdog writes too, and so does a signal handler in the middle of a write
@@ -142,7 +140,7 @@ class RunRecord:
                 other.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
                 other.report()
         if (self.files.path / HEARTBEAT).exists():
-            self._end_of_the_run_before()
+            settle(self.files.path, CHECK_SECONDS)
         if memory is not None:
             self.with_state, self.saved_in, self.before = True, memory.get("resumes"), memory.get("start", {})
         self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("start_id"))
@@ -154,19 +152,8 @@ class RunRecord:
         self.exits.install()
         self.sigterm.install()
 
-    def _end_of_the_run_before(self) -> None:
-        before = read_postmortem(self.files.path, CHECK_SECONDS)
-        if before["exit_reason"] in ("completed", "stopped_by_rule"):
-            return
-        if before["exit_reason"] == "unfinished":
-            console.logger.warning("TRL diagnostics: there is an unfinished run in this folder. %s", before["what"])
-            return
-        write_json(self.files.path / POSTMORTEM, before)
-        how = f"ended ({before['exit_reason']}) at step {before['last_step']}. {before['what']}"
-        console.logger.info("TRL diagnostics: the run before in this folder %s", how)
-
     def write_start(
-        self, trainer: str, diagnostics: dict[str, Any], parts: dict[str, Any]
+        self, trainer: str, diagnostics: dict[str, Any], parts: dict[str, Any], git_diff: bool
     ) -> tuple[Record | None, str | None]:
         """
         Write `run_metadata_start.json`, and on a resume compare it with that of the run that saved the checkpoint.
@@ -178,13 +165,17 @@ class RunRecord:
                 As given by [`about_diagnostics`].
             parts (`dict[str, Any]`):
                 What the Trainer hands to its callbacks: model, processing class, data loaders.
+            git_diff (`bool`):
+                Whether to write what is not committed, too.
 
         Returns:
             `tuple[Record | None, str | None]`: on a resume what differs, to judge, and what is not harmless, in words.
         """
         metadata = {"trainer": trainer, "trl_version": trl_version(), "diagnostics": diagnostics}
-        metadata |= provenance(self.args, parts)
+        metadata |= provenance(self.args, parts, git_diff)
         self.start = {key: value for key, value in metadata.items() if key not in NOT_IN_CHECKPOINTS}
+        if git_diff and metadata["git"]:
+            self.start["git"] = {**metadata["git"], "diff": None}  # each checkpoint would have it
         self.command = command_line(metadata)
         step = self.state.global_step
         if step == 0:
@@ -200,14 +191,16 @@ class RunRecord:
         self.files.write_metadata(RESUME, {"step": step, "differences": [one.to_json() for one in different]})
         if harmless := [str(one) for one in different if one.effect == HARMLESS]:
             console.logger.info("TRL diagnostics: other than before the resume, harmless: %s", "; ".join(harmless))
-        return resume_record(before, metadata, checkpoint, step), _mismatch(different, self.files.path)
+        return resume_record(before, metadata, checkpoint, step), mismatch(different, self.files.path)
 
     def beat(self, doing: str) -> None:
         """A sign of life, and what is done from now on (a key of `DOING`)."""
         step = self.state.global_step
         self.watchdog.beat(step, doing)
-        if self.sigterm_step is not None and doing == "step" and step > self.sigterm_step:
-            self.guard("postmortem", self._outlive_sigterm)
+        if doing == "step":
+            self.step_began = time.monotonic()
+            if self.sigterm_step is not None and step > self.sigterm_step:
+                self.guard("postmortem", self._outlive_sigterm)
 
     def finish(self, because: Finding | None) -> None:
         """
@@ -228,7 +221,7 @@ class RunRecord:
             self.end("completed", f"Training ended at {at}, as a callback asked for or for lack of data.")
         self.guard("report", self._report)
         if self.sigterm.received:
-            self.guard("postmortem", self._say)
+            self.guard("postmortem", self._say, console.logger.warning)
 
     def end(self, reason: str, what: str, trace: str = "") -> None:
         """
@@ -288,7 +281,7 @@ class RunRecord:
             "seconds": round(time.time() - self.began, 3),
             "final_metrics": final_metrics(list(self.records)),
             "coverage": dict(Counter(self.engine.coverage().values())),
-            "broken": self.broken,
+            "broken": self.guard.broken,
         }
 
     def _report(self) -> None:
@@ -307,7 +300,7 @@ class RunRecord:
             coverage=self.engine.coverage(),
             records=self.engine.records,
             last_step=self.state.global_step,
-            broken=self.broken,
+            broken=self.guard.broken,
             postmortem=self.postmortem,
             checkpoints=tuple(judged),
             advice=advise(judged) if judged and not in_haste else None,
@@ -334,25 +327,28 @@ class RunRecord:
         trace = "".join(traceback.format_exception(error)) if error else ""
         if error is not None and reason is None:
             reason, what = reason_of(error), words_of(error)
+        elif reason is None and SIGINT.last > self.step_began:
+            reason, what = "interrupted", f"{INTERRUPTED} The program caught that and went on."
         if self.sigterm.received and not self.outlived_sigterm:
             reason, what = "sigterm", SIGTERM
         self.end(reason or "exception", what, trace)
 
-    def report(self) -> None:
+    def report(self, warn: Callable[[str], None] = console.logger.warning) -> None:
         """
         After [`RunRecord.close`], and after the user has been shown the exception: the report, where it is, and a SIGTERM
         that had to wait.
         """
         self.guard("report", self._report)
-        self.guard("postmortem", self._say)
+        self.guard("postmortem", self._say, warn)
         self.sigterm.release()
 
-    def _say(self) -> None:
+    def _say(self, warn: Callable[[str], None]) -> None:
         reason, root, command = (self.postmortem[key] for key in ("exit_reason", "root_finding", "resume_command"))
         root = f" after {root['rule']}, found at step {root['step']}" if root else ""
         go_on = f" To go on: {command}" if command else ""
         said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
-        console.logger.warning("%s See %s.", said, self.files.path / POSTMORTEM)
+        file = self.files.path / POSTMORTEM
+        warn(f"{said} See {file}." if file.exists() else f"{said} {file} could not be written.")
 
     def _outlive_sigterm(self) -> None:
         """A handler of the user had it go on: what comes later has another reason."""
@@ -372,12 +368,12 @@ class RunRecord:
         if not self.loop.is_running():  # the program caught an exception before
             self.outlived_sigterm = True
             self.close(None, CAUGHT)
-            self.report()
+            self.report(console.warn_aside)
             return
         end = self.ending or ("sigterm", SIGTERM, "".join(traceback.format_stack(frame)))
         if self.sigterm.is_last:
             self.guard("end of the run", self.end, *end)
-            self.report()
+            self.report(console.warn_aside)
         else:  # what comes next is up to others
             self.guard("postmortem", self._write_postmortem, *end)
 
@@ -385,35 +381,20 @@ class RunRecord:
         """Called by the watchdog's thread."""
         stack = self.loop.stack()
         what = f"No sign of life for {hang['seconds']:.0f} s, {DOING[hang['doing']]}; last step {hang['step']}."
-        with (self.files.path / HANG_LOG).open("a", encoding="utf-8") as log:
-            log.write(f"{datetime.now().isoformat(timespec='seconds')} {what}\n")
-            log.flush()
-            faulthandler.dump_traceback(log)
-            log.write("\n")
+        self.guard("hang.log", write_stacks, self.files.path / HANG_LOG, what)
         with self.lock:
             if self.ended:
                 return
             hang["stack"] = shortened(stack)
-            self._write_postmortem("hang", what, stack)
+            self.guard("postmortem", self._write_postmortem, "hang", what, stack)
         where = self.files.path / HANG_LOG
-        console.logger.warning("TRL diagnostics: %s It waits here:\n%sAll threads are in %s.", what, stack, where)
+        console.warn_aside(f"TRL diagnostics: {what} It waits here:\n{stack}All threads are in {where}.")
 
     def _on_recovery(self, hang: dict[str, Any]) -> None:
         """Called by the watchdog's thread when the training goes on after a hang."""
         with self.lock:
             if self.ended:
                 return
-            if self.postmortem["exit_reason"] == "hang":
+            if self.postmortem.get("exit_reason") == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
-        console.logger.warning(
-            "TRL diagnostics: training goes on after %.0f s without a sign of life", hang["seconds"]
-        )
-
-
-def _mismatch(found: list[Difference], path: Path) -> str | None:
-    """Everything that is not harmless, in words."""
-    lines = [f"  {difference} ({difference.effect})" for difference in found if difference.effect != HARMLESS]
-    if not lines:
-        return None
-    head = f"fail_on_resume_mismatch: this is not the run that was recorded in {path}:"
-    return "\n".join([head, *lines, "Undo these changes, or leave fail_on_resume_mismatch out to go on with them."])
+        console.warn_aside(f"TRL diagnostics: training goes on after {hang['seconds']:.0f} s without a sign of life")

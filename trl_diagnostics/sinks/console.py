@@ -18,6 +18,7 @@ import logging
 import shutil
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..engine.finding import Finding, Severity
 logger = logging.getLogger(__name__)
 
 HEALTHY, TOO_SHORT = "healthy", "too short"
+MOST_TOLD = 3  # episodes of one rule on one metric that are shown and kept in memory
 WIDTH, NARROWEST = 119, 40
 UNLIMITED = 1_000_000  # columns: a file has no edge
 INDENT = " " * 7
@@ -49,7 +51,13 @@ class BarHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            if tqdm._instances:  # takes a lock that all forks share, for ever where one of them died with it
+                tqdm.write(self.format(record), file=sys.stderr)
+            else:
+                sys.stderr.write(f"{self.format(record)}\n")
+        except Exception:  # nobody reads any more, or a signal came while this very thread writes
+            self.handleError(record)
 
 
 def set_up_logger() -> None:
@@ -58,6 +66,13 @@ def set_up_logger() -> None:
         logger.setLevel(logging.INFO)
     if not logger.hasHandlers():
         logger.addHandler(BarHandler())
+
+
+def warn_aside(message: str) -> None:
+    """Warn from another thread, and wait for it a second at most: standard error may be a pipe that nobody reads."""
+    thread = threading.Thread(target=logger.warning, args=(message,), daemon=True)
+    thread.start()
+    thread.join(1.0)
 
 
 def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_dir: str) -> str:
@@ -110,6 +125,16 @@ def not_again(finding: Finding, times: int) -> str:
     return f"{INDENT}{finding.rule} has come {times} times; from now on it is only written to findings.jsonl."
 
 
+def show(finding: Finding, last: bool) -> None:
+    """Say a finding; `last` for the last episode of its rule that is shown."""
+    if finding.state == "resolved":
+        logger.info(resolved(finding))
+    else:
+        logger.warning(warning(finding))
+    if last and finding.state == "started":
+        logger.warning(not_again(finding, MOST_TOLD))
+
+
 def resumed(step: int, open_episodes: dict[tuple[str, str], int]) -> str:
     """What goes on from before a resume."""
     names = [f"{rule} (since {first_step})" for (rule, _), first_step in open_episodes.items()]
@@ -142,7 +167,7 @@ def summary(
         records (`int`):
             Number of train records.
         broken (`dict[str, str]`):
-            Parts of the diagnostics that were switched off after an error of their own.
+            Parts of the diagnostics that failed, and their errors.
         episodes (`dict[str, int]`, *optional*):
             How many episodes there were by `rule|metric`, where `findings` has the first ones only.
         width (`int`, *optional*):
@@ -163,7 +188,7 @@ def summary(
         lines += _advice(same[0], i == 1, width)
     lines += _normal_lines((f for f in findings if f.level == Severity.INFO and f.state == "started"), width)
     lines += _coverage_lines(coverage, width, names_in)
-    lines += [f"  Switched off after an error of its own: {part} ({error})" for part, error in broken.items()]
+    lines += [f"  Error of the diagnostics themselves: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)
 
 

@@ -15,28 +15,43 @@
 """The ways in which a training can end without `on_train_end` go in, one call that says how comes out."""
 
 import faulthandler
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from functools import cache
 from multiprocessing.util import Finalize
 from pathlib import Path
 from traceback import format_exception_only
 from types import FrameType, MethodType, TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from .redact import redact_text
 from .training_loop import TrainingLoop
 
 
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # CUDA, ROCm, XPU and MPS say the first, the CPU the other
+# CUDA, ROCm, XPU and MPS say the first, the CPU the second, libraries of CUDA such as cuBLAS the third
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "status_alloc_failed")
+INTERRUPTED = "Interrupted from the keyboard (Ctrl-C)."
+WORKER_KILLED = "is killed by signal: Killed"  # torch of a worker of its data loader
+NO_MEMORY_FOR_IT = "A worker that gets SIGKILL was most likely killed by the system for lack of memory (OOM killer)."
+CRASHES: list[TextIO] = []  # crash.log, while faulthandler writes into it because we asked it to
 MOST_WORDS = 2000  # characters of what an exception says; the traceback has more
 MOST_TRACE = 100_000  # characters of a traceback; to redact ten million takes six seconds
 
 
 def reason_of(error: BaseException) -> str:
-    """The `exit_reason` of a training that an exception ended: `"interrupted"`, `"oom"` or `"exception"`."""
+    """
+    The `exit_reason` of a training that an exception ended: `"interrupted"`, `"oom"` or `"exception"`. What it came from,
+    and what was being handled when it came, counts as well.
+    """
+    return next(filter(None, map(_known_reason, _chain(error))), "exception")
+
+
+def _known_reason(error: BaseException) -> str | None:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     said = "".join(format_exception_only(error)).lower()  # str() of a foreign exception may raise
@@ -44,13 +59,28 @@ def reason_of(error: BaseException) -> str:
         return "oom"
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
         return "oom"
-    return reason_of(error.__cause__) if error.__cause__ else "exception"
+    return None
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The exception and what led to it, as a traceback shows it; the program may have made a circle of it."""
+    chain: list[BaseException] = []
+    while error is not None and not any(error is one for one in chain):
+        chain.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return chain
 
 
 def words_of(error: BaseException) -> str:
-    """What an exception says, in not too many words."""
-    if reason_of(error) == "interrupted":
-        return "Interrupted from the keyboard (Ctrl-C)."
+    """What an exception says, and what the one says that gave it its reason, in not too many words."""
+    root = next(filter(_known_reason, _chain(error)), error)
+    said = _words(error) if root is error else f"{_words(error)} It came from: {_words(root)}"
+    return f"{said} {NO_MEMORY_FOR_IT}" if WORKER_KILLED in said else said
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
     return "".join(format_exception_only(error)).strip()[:MOST_WORDS]
 
 
@@ -125,6 +155,35 @@ class Sigterm:
             signal.raise_signal(signal.SIGTERM)
 
 
+class Sigint:
+    """Notes when Ctrl-C came, which the program may catch, in front of Python's own handler; any other one stays."""
+
+    def __init__(self):
+        self.last = -math.inf  # on the clock of time.monotonic
+        self.trainings = 0
+
+    def install(self) -> None:
+        """Another training begins."""
+        self.trainings += 1
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.last = time.monotonic()
+        signal.default_int_handler(number, frame)
+
+    def release(self) -> None:
+        """A training has ended; after the last one Python's handler is back."""
+        self.trainings -= 1
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not self.trainings and in_main_thread and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+SIGINT = Sigint()  # of all trainings of this process
+
+
 def release_left(loop: TrainingLoop) -> None:
     """Give SIGTERM back where a training still has it that was left without its end, when another one begins."""
     handler = signal.getsignal(signal.SIGTERM)
@@ -156,11 +215,12 @@ class ExitHooks:
         self.previous: Callable = sys.excepthook
         self.finalizer: Finalize | None = None
         self.shell: Any = None
-        self.crashes: Any = None
+        self.crashes: TextIO | None = None
 
     def install(self) -> None:
         """Hook in."""
         self.active = True
+        SIGINT.install()
         self.previous, sys.excepthook = sys.excepthook, self._on_exception
         # unlike atexit it reaches a worker of multiprocessing, too
         self.finalizer = Finalize(None, self._at_exit, exitpriority=1)
@@ -174,6 +234,8 @@ class ExitHooks:
             self.crash_log.parent.mkdir(parents=True, exist_ok=True)
             self.crashes = self.crash_log.open("w", encoding="utf-8")
             faulthandler.enable(self.crashes)
+            CRASHES.append(self.crashes)
+            _leave_forks_out()
 
     def _is_mine(self) -> bool:
         return self.active and os.getpid() == self.pid  # a fork inherits the hooks
@@ -188,7 +250,7 @@ class ExitHooks:
     def _at_exit(self) -> None:
         if self._is_mine():
             error = sys.exception()  # multiprocessing calls this while it is on its way; torch makes an exit of it
-            self.on_end(error.__context__ if isinstance(error, SystemExit) else error)
+            self.on_end(error.__context__ or error if isinstance(error, SystemExit) else error)
             self.after()
 
     def _after_cell(self, result: Any) -> None:
@@ -198,6 +260,8 @@ class ExitHooks:
 
     def release(self) -> None:
         """Put everything back."""
+        if self.active:
+            SIGINT.release()
         self.active = False
         if sys.excepthook == self._on_exception:
             sys.excepthook = _first_active(self.previous)
@@ -208,10 +272,24 @@ class ExitHooks:
             self.shell = None
         if self.crashes is not None:
             faulthandler.disable()
+            CRASHES.clear()
             self.crashes.close()
             self.crashes = None
             if self.crash_log.exists() and not self.crash_log.stat().st_size:
                 self.crash_log.unlink()
+
+
+@cache
+def _leave_forks_out() -> None:
+    """The crash of a forked process, such as one in which a reward function runs code, is none of the training."""
+    if os.name == "posix":
+        os.register_at_fork(after_in_child=_forget_crashes)
+
+
+def _forget_crashes() -> None:
+    if CRASHES:
+        CRASHES.clear()
+        faulthandler.disable()
 
 
 def _first_active(hook: Any) -> Any:

@@ -24,8 +24,9 @@ import threading
 import time
 import uuid
 from collections import Counter
+from io import FileIO
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ..engine.finding import DiagnosticsError, Finding, Record
 from ..sources.run_files import HEARTBEAT, METRICS, POSTMORTEM, is_run_dir
@@ -39,6 +40,8 @@ RESUME = "resume"  # `resume_<n>.json`: what differed at the n-th resume
 MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of records that are not here
 CRASH_LOG, HANG_LOG = "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
+
+ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps makes one for each line
 
 LINES = (METRICS, FINDINGS)  # a resumed run goes on in these
 OF_ONE_ATTEMPT = (POSTMORTEM, HEARTBEAT, CRASH_LOG, HANG_LOG, REPORTS)
@@ -69,7 +72,7 @@ class RunDir:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._files: dict[str, TextIO] = {}
+        self._files: dict[str, FileIO] = {}
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
         self.resumes = 0  # how many times a run went on in this folder
         self.start_id = uuid.uuid4().hex
@@ -88,8 +91,9 @@ class RunDir:
             saved_by (`str`, *optional*):
                 `start_id` of what saved the checkpoint. Without it the run in the folder is taken for it.
         """
-        for file in self._found(LEFT_OVER):
-            file.unlink()
+        for file in self._found((*LEFT_OVER, CRASH_LOG)):
+            if file.name != CRASH_LOG or not file.stat().st_size:  # open, for a crash that did not come
+                file.unlink()
         starts = list(self.path.glob(f"{START}*.json"))
         if step > 0 and starts and not any(_is_of(file, saved_by) for file in starts):
             self._change_places(saved_by)
@@ -159,13 +163,18 @@ class RunDir:
             write_json(file, {"schema_version": SCHEMA_VERSION, "start_id": self.start_id, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
-        line = json.dumps(data, allow_nan=False) + "\n"
+        line = memoryview((ENCODER.encode(data) + "\n").encode())
         if name not in self._files:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._files[name] = (self.path / name).open("a", encoding="utf-8")
+            self._files[name] = (self.path / name).open("ab", buffering=0)
         file = self._files[name]
-        file.write(line)
-        file.flush()
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while line:  # on a full disk a part of it fits
+                line = line[file.write(line) :]
+        except OSError:
+            file.truncate(end)  # half a line would spoil the next one
+            raise
         self.lines[name] += 1
 
     def close(self) -> None:
@@ -195,12 +204,16 @@ def write_file(file: Path, data: bytes, sync: bool = True) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own for each write: a signal handler or another thread may write the same file meanwhile.
     part = file.with_name(f"{file.name}.{os.getpid()}-{threading.get_ident()}-{time.monotonic_ns()}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        if sync:
-            stream.flush()
-            os.fsync(stream.fileno())
-    part.replace(file)
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            if sync:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

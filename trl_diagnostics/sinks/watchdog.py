@@ -24,6 +24,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,10 @@ SLOWER = 5  # times the longest that this took lately
 UNKNOWN = 3  # times the floor, for what was not yet seen to end: the first step compiles, the first save is slow
 REMEMBERED = 64
 MOST_HANGS = 20  # kept with their stacks; hang.log has all
+
+# What is needed of a heartbeat; a damaged one may have less, and one of another release something else.
+OF_A_HEARTBEAT = ("host", "pid", "process_started", "boot_id", "time", "step", "doing", "left", "hangs")
+OF_A_HEARTBEAT += ("rss_bytes", "available_bytes", "total_bytes")
 
 # What a training does, and how one says that it does not get on with it.
 DOING = {
@@ -105,9 +110,10 @@ class Watchdog:
         threading.Thread(target=self._watch, name="trl-diagnostics", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop watching; does not wait for the thread."""
+        """Stop watching, with a last heartbeat; does not wait for the thread."""
         self._ended.set()
         self._notice_moving()  # a training that ends right after a hang leaves no time for another look
+        self.guard("watchdog", self._write, time.monotonic(), *available_memory())
 
     def beat(self, step: int, doing: str) -> None:
         """A sign of life: the optimizer step, and what is done from now on (a key of `DOING`)."""
@@ -170,6 +176,15 @@ class Watchdog:
         self.written = now
 
 
+def write_stacks(file: Path, what: str) -> None:
+    """Append to a file where all threads of this process are, below a line that says why."""
+    with file.open("a", encoding="utf-8") as log:
+        log.write(f"{datetime.now().isoformat(timespec='seconds')} {what}\n")
+        log.flush()
+        faulthandler.dump_traceback(log)
+        log.write("\n")
+
+
 def identity(process: psutil.Process) -> dict[str, Any]:
     """What tells a process from every other one, also after a restart of the machine."""
     return {
@@ -204,13 +219,20 @@ def is_alive(beat: dict[str, Any]) -> bool:
         return False
 
 
+def read_heartbeat(run_dir: Path) -> dict[str, Any] | None:
+    """The last heartbeat of a run; `None` without one that this release understands."""
+    beat = read_json(run_dir / HEARTBEAT)
+    return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
+
+
 def is_in_use(run_dir: Path) -> bool:
-    """Whether another process of this machine trains into a run directory now."""
-    beat, ended = read_json(run_dir / HEARTBEAT), read_json(run_dir / POSTMORTEM)
-    if beat is None or beat["host"] != socket.gethostname() or beat["pid"] == os.getpid():
+    """Whether another process of this machine, and of this container, trains into a run directory now."""
+    beat, ended = read_heartbeat(run_dir), read_json(run_dir / POSTMORTEM)
+    here = socket.gethostname(), pid_namespace()
+    if beat is None or (beat["host"], beat.get("pid_namespace", here[1])) != here:
         return False
-    over = ended is not None and ended["exit_reason"] != "hang"
-    return not over and time.time() - beat["time"] < FRESH and is_alive(beat)
+    over = ended is not None and ended.get("exit_reason") != "hang"
+    return not over and beat["pid"] != os.getpid() and time.time() - beat["time"] < FRESH and is_alive(beat)
 
 
 def unused(run_dir: Path) -> Path:

@@ -14,6 +14,9 @@
 
 """A model goes in, numbers about it come out, without touching its weights or any random state."""
 
+import math
+from collections.abc import Iterable
+
 import torch
 from torch.distributed.tensor import DTensor
 
@@ -35,11 +38,25 @@ def nonfinite_parameters(model: torch.nn.Module) -> float | None:
         microseconds per tensor and, on a GPU, one synchronisation.
     """
     samples: dict[torch.device, list[torch.Tensor]] = {}
-    for parameter in model.parameters():
-        local = parameter.detach()
-        local = local.to_local() if isinstance(local, DTensor) else local
-        if parameter.requires_grad and local.numel():
-            samples.setdefault(local.device, []).append(local[(0,) * local.ndim].float())
-    if not samples:
-        return None
-    return float(sum((~torch.stack(some).isfinite()).sum().item() for some in samples.values()))
+    with torch.no_grad():
+        for parameter in _parameters(model):
+            if not parameter.requires_grad:
+                continue
+            local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+            if local.numel():
+                samples.setdefault(local.device, []).append(local.as_strided((1,), (1,)))  # far cheaper than an index
+        read = [value for some in samples.values() for value in torch.cat(some).tolist()]
+    return float(sum(not math.isfinite(value) for value in read)) if read else None
+
+
+def _parameters(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
+    """As `model.parameters()`, which also makes all names, at half the cost."""
+    found: dict[int, torch.nn.Parameter] = {}
+    modules, seen = [model], set()
+    while modules:
+        module = modules.pop()
+        if module is not None and module not in seen:
+            seen.add(module)
+            modules += module._modules.values()
+            found |= {id(parameter): parameter for parameter in module._parameters.values() if parameter is not None}
+    return found.values()

@@ -156,6 +156,15 @@ def differences(before: dict[str, Any], after: dict[str, Any], checkpoint: Path 
     return sorted(found, key=lambda difference: (BREAKS, CHANGES, HARMLESS).index(difference.effect))
 
 
+def mismatch(found: list[Difference], run_dir: Path) -> str | None:
+    """Everything that is not harmless, in words; `None` without."""
+    lines = [f"  {difference} ({difference.effect})" for difference in found if difference.effect != HARMLESS]
+    if not lines:
+        return None
+    head = f"fail_on_resume_mismatch: this is not the run that was recorded in {run_dir}:"
+    return "\n".join([head, *lines, "Undo these changes, or leave fail_on_resume_mismatch out to go on with them."])
+
+
 def _compared(before: dict[str, Any], after: dict[str, Any], checkpoint: Path | None) -> Iterator[Difference]:
     """Every field that can be compared, whether it differs or not."""
     sizes = effective_batch_size(before), effective_batch_size(after)
