@@ -29,9 +29,13 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests expect the same numbers on 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 
 TRL_WITH_PPO = "1.12.0"
+
+settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

@@ -125,7 +125,7 @@ def test_nothing_in_common(other):
     st.lists(st.integers(0, 60), min_size=1, max_size=40, unique=True),
     st.lists(st.integers(0, 60), min_size=1, max_size=40, unique=True),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_pairs_lie_on_steps_that_both_runs_have_reached(a, b):
     a, b = sorted(a), sorted(b)
     steps, x, y = paired(series(a, a), series(b, b))

@@ -307,7 +307,7 @@ points = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=conditions, data=st.data())
 def test_every_condition_of_the_grammar_parses_binds_and_judges(text, data):
     condition = parse_condition(text)
@@ -323,7 +323,7 @@ def test_every_condition_of_the_grammar_parses_binds_and_judges(text, data):
     assert parse_condition(condition.text) == condition
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=or_tests, data=st.data())
 def test_not_turns_a_verdict_and_leaves_unknown_unknown(text, data):
     n = data.draw(st.integers(1, 20))
@@ -344,13 +344,13 @@ def fails_in_place(text):
         assert str(error)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=st.one_of(st.text(), st.text(alphabet="<>=!()%,x`*/+-. 0159adefnorst", max_size=60)))
 def test_random_text_parses_or_says_where_not(text):
     fails_in_place(text)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(text=conditions, data=st.data())
 def test_mutated_condition_parses_or_says_where_not(text, data):
     start = data.draw(st.integers(0, len(text)))

@@ -106,7 +106,7 @@ def expected_spans(true, n, m, window, min_steps):
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     points=st.lists(st.sampled_from([0.0, 2.0, 2.0, NAN, None]), min_size=1, max_size=40),
     n=st.integers(1, 4),

@@ -35,7 +35,7 @@ VALUES = st.recursive(
     max_leaves=6,
 )
 MEMBERS = st.lists(st.tuples(st.text(max_size=5) | st.just("log_history"), VALUES | st.lists(VALUES)), max_size=5)
-PIECES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+PIECES = settings(suppress_health_check=[*HealthCheck])
 
 
 def read(text):

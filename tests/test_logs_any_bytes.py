@@ -36,7 +36,7 @@ NAMES = (
     *("events.out.tfevents.1.host.1.0", "trainer_state.json", "metrics.jsonl", "README.md", "run_metadata_start.json"),
     *("config.yaml", "wandb-history.jsonl", "output.log", "requirements.txt"),
 )
-FUZZ = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=50, suppress_health_check=[*HealthCheck])
 LOGS = [{"step": i, "loss": 1.0 / i, "grad_norm": math.nan, "rewards/chosen": 0.5} for i in range(1, 6)]
 KAGGLE = [{"stream_name": "stdout", "time": 1.5, "data": "{'loss': 0.5, 'epoch': 0.1}\n"}]
 

@@ -509,7 +509,7 @@ def test_single_outliers_do_not_count():
 @given(
     st.lists(st.floats(-1e6, 1e6), min_size=10, max_size=60), st.lists(st.floats(-1e6, 1e6), min_size=5, max_size=10)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_numbers_can_be_compared(before, after):
     found = compare_logs(before, after)
     assert found is None or all(map(math.isfinite, found))

@@ -344,7 +344,7 @@ PIECES += [
 ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_a_damaged_file_is_a_rule_or_refused_with_its_place(data):
     text = FULL
