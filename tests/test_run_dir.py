@@ -19,6 +19,7 @@ import math
 import os
 import resource
 import threading
+from contextlib import contextmanager
 
 import pytest
 
@@ -75,32 +76,29 @@ def test_a_line_after_close_opens_the_file_again(tmp_path):
     assert steps(tmp_path / "metrics.jsonl") == [1, 2]
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file of this process gets longer than 100 bytes, as if there were no space for more; called, it ends."""
+    """No file of this process gets longer than 100 bytes, as if there were no space for more; nor does pytest's own."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def end():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    yield end
-    end()
 
-
-def test_a_line_that_did_not_fit_costs_only_itself(full_disk, tmp_path):
+def test_a_line_that_did_not_fit_costs_only_itself(tmp_path):
     files = write(tmp_path, 1)
     for step in (2, 3):
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large"), full_disk():
             files.write_record(record(step, loss=1.0))
-    full_disk()
     files.write_record(record(4, loss=1.0))
     assert steps(tmp_path / "metrics.jsonl") == [1, 4]
     assert files.lines == {"metrics.jsonl": 2}
 
 
-def test_a_file_that_did_not_fit_leaves_nothing(full_disk, tmp_path):
-    with pytest.raises(OSError, match="File too large"):
+def test_a_file_that_did_not_fit_leaves_nothing(tmp_path):
+    with pytest.raises(OSError, match="File too large"), full_disk():
         write_json(tmp_path / "postmortem.json", {"long": "x" * 200})
     assert list(tmp_path.iterdir()) == []
 
