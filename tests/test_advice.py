@@ -288,10 +288,10 @@ def test_the_grave_rules_that_hold_since_the_start():
 NOW = 1_800_000_000
 
 
-def start(run_dir, number=0, start_id="a", step=0, created="2027-01-15T08:00:00+00:00"):
+def start(run_dir, number=0, start_id="a", step=0, created="2027-01-15T08:00:00+00:00", **more):
     """Metadata of the n-th start, written at `NOW`."""
     run_dir.mkdir(exist_ok=True)
-    resumed = {"resumed": {"step": step}} if step else {}
+    resumed = {"resumed": {"step": step, **more}} if step else {}
     text = json.dumps({"start_id": start_id, "created": created, **resumed})
     (run_dir / f"run_metadata_start{f'_{number}' if number else ''}.json").write_text(text)
 
@@ -315,6 +315,18 @@ def test_the_start_that_saved_a_checkpoint_tells_whose_it_is(tmp_path):
         saved(tmp_path, step, start_id, at=NOW - 60)  # a copy has other times
     other = "from another run, which began by itself"
     assert foreign(tmp_path, 120) == {50: "", 75: other, 100: "", 150: other}
+
+
+def test_a_run_that_goes_on_from_what_it_had_given_up_once_takes_it_back(tmp_path):
+    start(tmp_path / "diagnostics", start_id="a")
+    start(tmp_path / "diagnostics", 1, "b", step=50, saved_by="a")
+    start(tmp_path / "diagnostics", 2, "c", step=150, saved_by="a")
+    for step, start_id in ((50, "a"), (75, "b"), (150, "a"), (200, "c"), (250, "a")):
+        saved(tmp_path, step, start_id)
+    assert foreign(tmp_path, 200) == {
+        **{50: "", 75: "the run went back to step 150 since", 150: "", 200: ""},
+        250: "the run went back to step 50 since",
+    }
 
 
 def test_what_a_run_saved_before_it_was_resumed_is_its_own_and_what_it_gave_up_is_not(tmp_path):

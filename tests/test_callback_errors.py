@@ -183,6 +183,26 @@ def test_a_file_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
     assert len(records(tmp_path)) == 3 and (tmp_path / "diagnostics" / "run_metadata_final.json").exists()
 
 
+def test_what_cannot_be_moved_out_of_the_way_is_not_mixed_with_the_new_run(tmp_path):
+    folder = tmp_path / "diagnostics"
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=3)
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    (folder / "attempts").write_text("a file of the user")
+    callback = DiagnosticsCallback()
+    train("sft", tmp_path, callback, max_steps=2)
+    assert list(callback.broken) == ["run directory"]
+    assert "nothing is written down, and what is there stays as it is" in callback.broken["run directory"]
+    after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert after == before | {"attempts": b"a file of the user"}
+
+
+def test_a_secret_in_the_name_of_a_metric_is_hidden(tmp_path):
+    secret = "hf_" + "aB3" * 12
+    Stage(DiagnosticsCallback(), tmp_path).log({f"score {secret}": 1.0})
+    assert secret not in (tmp_path / "diagnostics" / "metrics.jsonl").read_text()
+    assert [record.metrics for record in records(tmp_path)] == [{"score <redacted>": 1.0}]
+
+
 def test_a_run_dir_that_cannot_be_made_does_not_end_training(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     callback = DiagnosticsCallback(run_dir=tmp_path / "file" / "diagnostics", custom_alerts=[LOSS_ALERT])

@@ -491,6 +491,7 @@ def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
         "step": 4,
         "records": 4,
         "with_state": True,
+        "saved_by": load(copied, "run_metadata_start.json")["start_id"],
     }
     assert [load(copied, name)["last_step"] for name in ("run_metadata_final.json", "run_metadata_final_1.json")] == [
         4,

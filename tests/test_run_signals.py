@@ -29,7 +29,7 @@ from trl import SFTConfig
 
 from trl_diagnostics import DiagnosticsCallback
 from trl_diagnostics.ending import read_postmortem
-from trl_diagnostics.run_record import CAUGHT, SIGTERM
+from trl_diagnostics.run_record import CAUGHT, OPEN, SIGTERM
 
 
 pytestmark = pytest.mark.usefixtures("reports", "nothing_goes_on")
@@ -121,6 +121,33 @@ def test_a_signal_while_the_end_is_written_down_is_another_story(tmp_path, monke
     callback.on_train_end(args, state, TrainerControl())
     signal.signal(signal.SIGTERM, before)
     assert set(seen) == {("completed", 100)} and ended(tmp_path) == ("completed", 100)
+
+
+def test_a_signal_that_waits_for_a_loop_that_was_left_does_not_wait_on(tmp_path, handled, monkeypatch):
+    monkeypatch.setattr("trl_diagnostics.sinks.watchdog.LOOK", 0.05)
+    monkeypatch.setattr("trl_diagnostics.sinks.watchdog.EVERY", 0.1)
+
+    def kill():
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise Boom
+
+    with pytest.raises(Boom):
+        train("sft", tmp_path, DiagnosticsCallback(checkpoint_on_sigterm=True), [Raises(2, kill)], max_steps=9)
+    wait_for(lambda: handled == [signal.SIGTERM])
+    time.sleep(0.3)
+    assert handled == [signal.SIGTERM]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no fork")
+def test_a_forked_process_knows_nothing_of_the_training(tmp_path):
+    callback, args, state = start(tmp_path)
+    child = os.fork()
+    if not child:
+        callback.__exit__(Boom, Boom(), None)
+        os._exit(len(OPEN))
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(OPEN) == 1 and not (tmp_path / "diagnostics" / "postmortem.json").exists()
+    callback.on_train_end(args, state, TrainerControl())
 
 
 def test_a_signal_after_a_training_that_was_left_is_not_its_end(tmp_path, handled, reports):

@@ -27,7 +27,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from .engine.engine import Engine
-from .engine.finding import Finding, Record, Severity
+from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.rulebook import collect_rules
 from .guard import Guard
 from .metadata import about_diagnostics, config_of, trl_version
@@ -38,7 +38,7 @@ from .run_record import OPEN, RunRecord
 from .sinks import console
 from .sinks.exits import Sigterm, release_left
 from .sinks.postmortem import CAUGHT
-from .sinks.redact import redact, redact_text
+from .sinks.redact import redact, redact_name, redact_text
 from .sinks.run_dir import RunDir
 from .sinks.training_loop import TrainingLoop
 from .sinks.watchdog import unused
@@ -243,7 +243,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
         known = self.engine, self.rules, self.findings, self._guard
         record = RunRecord(self.files, args, state, *known, self.hang_timeout, self.checkpoint_on_sigterm)
-        record.begin(memory)
+        try:
+            record.begin(memory)
+        except OSError as error:
+            raise DiagnosticsError(f"{error}; nothing is written down, and what is there stays as it is") from error
         self.run, self.sigterm = record, record.sigterm
 
     def _write_start(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> str | None:
@@ -315,7 +318,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._report(finding, args, state)
 
     def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
-        metrics = self.metric_map.record(logs)
+        safe = {redact_name(key) if type(key) is str else key: value for key, value in logs.items()}
+        metrics = self.metric_map.record(safe)
         phase = self.metric_map.phase_of(metrics)
         if phase in ("train", "eval") and model is not None:
             # None, so that the record is the same, once the probe has been switched off

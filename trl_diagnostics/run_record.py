@@ -14,6 +14,7 @@
 
 """A training goes in; what tells how it went and how it ended comes out in its run directory, however it ends."""
 
+import os
 import sys
 import threading
 import time
@@ -57,18 +58,16 @@ from .sinks.watchdog import DOING, Watchdog, write_stacks
 from .sources.advice import advise, judge_checkpoints
 from .sources.checkpoints import Checkpoint, checkpoints, of_one_run
 from .sources.logs import open_run
-from .sources.resume import HARMLESS, differences, mismatch, resume_record
+from .sources.resume import HARMLESS, NOTHING_KNOWN, differences, mismatch, resume_record
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
 
 NOT_IN_CHECKPOINTS = ("diagnostics", "command", "environment", "seeds")
-NOTHING_KNOWN = (
-    "nothing is known of the run that saved this checkpoint: it was saved without this callback, and the run directory has "
-    "no metadata of it. So what has changed since cannot be told."
-)
 
 OPEN: list["RunRecord"] = []  # trainings of this process that have not ended
+if os.name == "posix":
+    os.register_at_fork(after_in_child=OPEN.clear)  # a forked process does not train on
 
 
 class RunRecord:
@@ -107,18 +106,18 @@ class RunRecord:
         self.files, self.args, self.state, self.engine, self.rules = files, args, state, engine, rules
         self.findings, self.guard = findings, guard
         self.loop = TrainingLoop(state)
-        self.watchdog = Watchdog(
-            files.path, guard, hang_timeout, self.loop.is_running, self._on_hang, self._on_recovery
-        )
         self.exits = ExitHooks(self._on_exit, self.report, files.path / CRASH_LOG)
         self.sigterm = Sigterm(self._on_sigterm, self.loop, postpone)
+        watched = self.sigterm.is_training, self._on_hang, self._on_recovery
+        self.watchdog = Watchdog(files.path, guard, hang_timeout, *watched)
         self.sigterm_step: int | None = None  # in which it came, until a later one begins
         self.outlived_sigterm = False
         self.records: deque[Record] = deque(maxlen=RECORDS)
         self.command = ""
         self.checkpoints: list[Checkpoint] = []
         self.postmortem: dict[str, Any] = {}  # as it was last written
-        self.with_state, self.saved_in, self.before = False, None, {}  # of the checkpoint
+        self.saved_by, self.saved_in, self.before = None, None, {}  # what the checkpoint says of its run
+        self.with_state = False  # whether it has a state of the rules
         self.start: dict[str, Any] = {}  # of this run, for its checkpoints
         self.began, self.step_began = time.time(), time.monotonic()
         self.ending: tuple[str, str, str] | None = None  # while it is being written down
@@ -142,7 +141,8 @@ class RunRecord:
         if (self.files.path / HEARTBEAT).exists():
             settle(self.files.path, CHECK_SECONDS)
         if memory is not None:
-            self.with_state, self.saved_in, self.before = True, memory.get("resumes"), memory.get("start", {})
+            self.with_state, self.saved_by = True, memory.get("start_id")
+            self.saved_in, self.before = memory.get("resumes"), memory.get("start", {})
         self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("start_id"))
         if memory is not None and self.files.lines[METRICS] != memory["lines"].get(METRICS, 0):
             self.files.write_metadata(MEMORY, {"engine": memory["engine"]})  # the records are not all here
@@ -185,6 +185,7 @@ class RunRecord:
         if not before:
             console.logger.warning("TRL diagnostics: %s", NOTHING_KNOWN)
         resumed = {"number": self.files.resumes, "step": step, "records": self.files.lines[METRICS]}
+        resumed["saved_by"] = self.saved_by
         self.files.write_metadata(START, {**metadata, "resumed": {**resumed, "with_state": self.with_state}})
         checkpoint = resumed_from(self.args, step)
         different = differences(before, metadata, checkpoint)

@@ -133,6 +133,13 @@ class Sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def is_training(self) -> bool:
+        """Called by the watchdog's thread: whether the loop is running, for which a signal may be waiting."""
+        running = self.loop.is_running()
+        if not running and self.waits:  # an exception has left the loop, and now it is not put off again
+            os.kill(os.getpid(), signal.SIGTERM)
+        return running
+
     @property
     def is_last(self) -> bool:
         """Whether the process dies of the signal as soon as the handler is through."""

@@ -158,6 +158,12 @@ def redact(value: Any) -> Any:
 
 
 @lru_cache(maxsize=4096)
+def redact_name(metric: str) -> str:
+    """[`redact_text`] for names that come again and again."""
+    return redact_text(metric)
+
+
+@lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
     """Whether a field, variable, key or option of this name holds a secret: `hub_token` does, `pad_token` does not."""
     words = [word.lower() for word in WORD.findall(name)]

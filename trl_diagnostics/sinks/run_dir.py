@@ -76,6 +76,7 @@ class RunDir:
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
         self.resumes = 0  # how many times a run went on in this folder
         self.start_id = uuid.uuid4().hex
+        self.blocked = False  # by an earlier run that could not be moved out of the way
 
     def begin(self, step: int = 0, lines: dict[str, int] | None = None, saved_by: str | None = None) -> None:
         """
@@ -91,6 +92,7 @@ class RunDir:
             saved_by (`str`, *optional*):
                 `start_id` of what saved the checkpoint. Without it the run in the folder is taken for it.
         """
+        self.blocked = True
         for file in self._found((*LEFT_OVER, CRASH_LOG)):
             if file.name != CRASH_LOG or not file.stat().st_size:  # open, for a crash that did not come
                 file.unlink()
@@ -107,6 +109,7 @@ class RunDir:
                 _late(file).rename(folder / file.name)
                 _kept(file).replace(file)
         self.resumes = max(_numbers(self.path), default=-1) + 1
+        self.blocked = False
 
     def _change_places(self, saved_by: str) -> None:
         whole = self._found(OF_ONE_RUN)
@@ -154,15 +157,18 @@ class RunDir:
 
     def write_coverage(self, coverage: dict[str, str]) -> None:
         """Write which rule was active, had too few logs, did not apply or was blind to `coverage.json`."""
-        write_json(self.path / COVERAGE, coverage)
+        if not self.blocked:
+            write_json(self.path / COVERAGE, coverage)
 
     def write_metadata(self, name: str, data: dict[str, Any]) -> None:
         """Write the metadata of a start or an end, or what differed at a resume; what is there stays as it is."""
         file = self.path / numbered(name, self.resumes)
-        if not file.exists():
+        if not file.exists() and not self.blocked:
             write_json(file, {"schema_version": SCHEMA_VERSION, "start_id": self.start_id, **data})
 
     def _append(self, name: str, data: dict[str, Any]) -> None:
+        if self.blocked:
+            return
         line = memoryview((ENCODER.encode(data) + "\n").encode())
         if name not in self._files:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@
 """The output folder of a training goes in, its checkpoints come out: what is there, missing, cut off or not finite."""
 
 import json
+import math
 import re
 import time
 import zipfile
@@ -186,9 +187,13 @@ def of_one_run(found: list[Checkpoint], last_step: int, run_dir: Path | None = N
 
 @dataclass(frozen=True)
 class _Start:
-    """One start of a run: its id, the step after which it began, and when, in seconds of Unix time."""
+    """
+    One start of a run: its id, that of the start whose checkpoint it began with, the step of that, and when it began, in
+    seconds of Unix time.
+    """
 
     start_id: str | None
+    saved_by: str | None
     step: int
     created: float
 
@@ -197,7 +202,8 @@ class _Start:
         try:
             data = json.loads(file.read_text(encoding="utf-8"))
             created = datetime.fromisoformat(data["created"]).timestamp()
-            return cls(data.get("start_id"), int(section(data, "resumed").get("step", 0)), created)
+            resumed = section(data, "resumed")
+            return cls(data.get("start_id"), resumed.get("saved_by"), int(resumed.get("step", 0)), created)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
 
@@ -207,10 +213,10 @@ def _foreign(checkpoint: Checkpoint, last_step: int, starts: list[_Start]) -> st
     step, by_id = checkpoint.step, {start.start_id: i for i, start in enumerate(starts) if start.start_id}
     ids = {memory.get("start_id") for memory in saved_memories(checkpoint.path)} - {None} if by_id else set()
     if ids & by_id.keys():
-        went_back = min(
-            (start.step for start in starts[max(by_id[one] for one in ids & by_id.keys()) + 1 :]), default=step
-        )
-        return f"the run went back to step {went_back} since" if step > went_back else ""
+        if any(step <= last for start_id, last in _ancestors(starts).items() if start_id in ids):
+            return ""
+        went_back = min(start.step for start in starts[max(by_id[one] for one in ids & by_id.keys()) + 1 :])
+        return f"the run went back to step {went_back} since"
     if starts and step <= starts[0].step:  # from before a resume out of another run directory
         return ""
     if ids:
@@ -220,6 +226,19 @@ def _foreign(checkpoint: Checkpoint, last_step: int, starts: list[_Start]) -> st
     if starts and (saved := _saved_at(checkpoint.path)) and saved < starts[0].created:
         return "from an earlier run, saved before this one began"
     return ""
+
+
+def _ancestors(starts: list[_Start]) -> dict[str | None, float]:
+    """The starts from which the last one goes on, by id: up to which step what they saved is of the same run."""
+    by_id, start = {start.start_id: start for start in starts}, starts[-1]
+    found: dict[str | None, float] = {start.start_id: math.inf}
+    while start.step > 0:
+        before = by_id.get(start.saved_by) or next((one for one in reversed(starts[: starts.index(start)])), None)
+        if before is None or before.start_id in found:
+            break
+        found[before.start_id] = start.step
+        start = before
+    return found
 
 
 def _saved_at(folder: Path) -> float | None:

@@ -100,6 +100,10 @@ PARTS = {  # of a checkpoint -> topic, and what it does when it is missing
     "random states": ("random_states", HARMLESS),
     "trainer state": ("trainer_state", BREAKS),
 }
+NOTHING_KNOWN = (
+    "nothing is known of the run that saved this checkpoint: it was saved without this callback, and the run directory has "
+    "no metadata of it. So what has changed since cannot be told."
+)
 
 
 @dataclass(frozen=True)
