@@ -25,6 +25,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from cli_kit import BROKEN, append, jsonl, moved, recorded, run, run_dir, trackio
@@ -330,7 +331,9 @@ def test_a_pipe_gets_each_finding_once(tmp_path):
 
 def test_a_pipe_is_told_at_once_what_is_waited_for(tmp_path):
     command = [sys.executable, "-m", "trl_diagnostics", "watch", tmp_path, "--interval", "0.05"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # what is started in the background may ignore SIGINT, and hand that down
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hear)
     said = f"{tmp_path}: waiting for the first log. {tmp_path}: no run in it that can be read\n"
     assert " ".join(process.stdout.readline().split()) in " ".join(said.split())
     process.send_signal(signal.SIGINT)
