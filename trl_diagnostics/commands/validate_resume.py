@@ -28,8 +28,8 @@ from ..engine.rulebook import collect_rules
 from ..explain import wrapped
 from ..metrics.names import MetricMap
 from ..sinks.console import rank
-from ..sinks.run_dir import last_metadata, read_json
-from ..sources.checkpoints import CHECKPOINT, checkpoints, output_dir_of
+from ..sinks.run_dir import last_metadata
+from ..sources.checkpoints import CHECKPOINT, checkpoints, output_dir_of, saved_memories
 from ..sources.resume import BREAKS, CHANGES, HARMLESS, Difference, differences, resume_record
 from ..words import count
 from .arguments import is_as_bad, run_dir_of
@@ -68,12 +68,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _saved_in(checkpoint: Path) -> int | None:
     """How many resumes there had been when a checkpoint was saved, by what the callback left in it."""
-    callbacks = (read_json(checkpoint / "trainer_state.json") or {}).get("stateful_callbacks", {})
-    for kept in callbacks.values():  # a list of several callbacks of one class
-        match kept[-1] if isinstance(kept, list) else kept:
-            case {"attributes": {"saved": {"resumes": int(number)}}}:
-                return number
-    return None
+    known = (memory.get("resumes") for memory in reversed(saved_memories(checkpoint)))
+    return next((number for number in known if isinstance(number, int)), None)
 
 
 def _after(before: dict[str, Any], file: Path) -> tuple[dict[str, Any], dict[str, str]]:
