@@ -143,7 +143,7 @@ class RunRecord:
         if memory is not None:
             self.with_state, self.saved_by = True, memory.get("start_id")
             self.saved_in, self.before = memory.get("resumes"), memory.get("start", {})
-        self.files.begin(self.state.global_step, memory and memory["lines"], memory and memory.get("start_id"))
+        self.files.begin(self.state.global_step, memory and memory["lines"], self.saved_by)
         if memory is not None and self.files.lines[METRICS] != memory["lines"].get(METRICS, 0):
             self.files.write_metadata(MEMORY, {"engine": memory["engine"]})  # the records are not all here
         self.watchdog.step = self.state.global_step
@@ -253,12 +253,6 @@ class RunRecord:
         for seconds in (0.0, CHECK_SECONDS):  # at first without looking into checkpoints, there may be no time for it
             self.checkpoints = self.guard("checkpoint search", self._checkpoints, seconds) or []
             judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
-            known = {
-                "found": judged,
-                "go_on": advise(judged).go_on,
-                "command": self.command,
-                "hangs": self.watchdog.hangs,
-            }
             self.postmortem = postmortem(
                 reason,
                 what,
@@ -266,8 +260,11 @@ class RunRecord:
                 at=time.time(),
                 records=list(self.records),
                 findings=self.findings,
-                **known,
+                found=judged,
+                go_on=advise(judged).go_on,
+                command=self.command,
                 traceback=trace,
+                hangs=self.watchdog.hangs,
             )
             write_json(self.files.path / POSTMORTEM, self.postmortem)
 
