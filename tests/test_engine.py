@@ -467,6 +467,23 @@ def test_derived_metric_follows_the_first_metric_of_its_formula():
     assert (finding.step, finding.value) == (3, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("condition", "config", "status"),
+    [
+        ("> config.beta", {}, "not applicable"),
+        ("> config.beta", {"beta": "a text"}, "not applicable"),
+        ("> config.beta", {"beta": 1}, "active"),
+        ("> 1 and not value > 2 * config.beta", {}, "not applicable"),
+        ("> 1 or value > config.beta", {}, "active"),
+    ],
+)
+def test_a_rule_whose_training_argument_is_unknown_does_not_apply(condition, config, status):
+    engine = Engine([rule(condition, window=1)], config=config)
+    for record in records(m=[5.0] * 4):
+        engine.update(record)
+    assert engine.coverage() == {"r": status}
+
+
 def test_coverage():
     rules = [
         rule("> 1", "active", window=2, min_steps=3),

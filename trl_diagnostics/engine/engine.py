@@ -14,7 +14,6 @@
 
 """Records go in, findings come out: `Engine` judges every rule that applies and keeps their episodes."""
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -28,10 +27,10 @@ from .judge import Judge, fill, look, needs, once_seen, pattern
 from .needs import points_needed
 from .rule import Rule, current_names
 from .rulebook import causes_first
-from .tree import OF_THE_RECORD, Function, can_hold, walk
+from .tree import OF_THE_RECORD, Condition, Function, can_hold, walk
 from .value import Scope, Value, bind_sum
 from .verdict import Verdict, bind_test, numbers_of
-from .when import Predicate, holds, parse_when
+from .when import Predicate, completed, holds, parse_when
 
 
 STATE_VERSION = 1
@@ -67,22 +66,24 @@ class Engine:
     ):
         self.trainer = trainer or "unknown"
         self.metric_map = metric_map
-        self.config = _completed({**(metric_map.defaults if metric_map else {}), **(config or {})})
+        self.config = completed({**(metric_map.defaults if metric_map else {}), **(config or {})})
         warmup = self.config.get("warmup_steps")
         self.warmup_steps = warmup if isinstance(warmup, int | float) else 0
         family = (self.trainer, *(metric_map.bases if metric_map else ()))
         mine = [r for r in rules if r.enabled and (r.applies_to(family) or self._may_apply(r))]
         self.current = current_names(mine)
         mine = causes_first(mine, self.current)
-        self.rules = [rule for rule in mine if self._has(rule.when)]
-        self.not_applicable = [rule for rule in mine if not self._has(rule.when)]
+        self.rules = [rule for rule in mine if self._has(rule.when) and self._knows(rule.condition)]
         self.order = {rule.name: i for i, rule in enumerate(self.rules)}
+        self.not_applicable = [rule for rule in mine if rule.name not in self.order]
         self.histories: dict[str, History] = {}
         self.derived: list[tuple[str, str, Value]] = []
         derived = metric_map.derived if metric_map else []
         self.derived_metrics = {item["name"]: item for item in derived if self._has(_parsed(item.get("when", {})))}
         self.judges: list[Judge] = []
-        self.concerned: dict[tuple, list[tuple[Judge, Verdict, Episode]]] = {}  # by the kind of record
+        # what a record concerns, by the names in it, since a run has few kinds of records
+        self.remembered: dict[tuple, list[tuple[str, History]]] = {}
+        self.concerned: dict[tuple, list[tuple[Judge, Verdict, Episode]]] = {}
         self.globs: list[tuple[Rule, re.Pattern]] = []
         self.seen: dict[str, None] = {}  # metrics in the order of their first appearance
         self.records = 0  # train records
@@ -107,6 +108,12 @@ class Engine:
 
     def _has(self, when: dict[str, tuple[Predicate, ...]]) -> bool:
         return all(key in self.config and holds(wanted, self.config[key]) for key, wanted in when.items())
+
+    def _knows(self, condition: Condition) -> bool:
+        """Whether the training arguments that a condition needs are known; a bare log has only TRL's defaults."""
+        return can_hold(
+            condition.test, {f"config.{name}" for name in condition.configs if self._config_number(name) is None}
+        )
 
     def _history(self, metric: str) -> History:
         if metric not in self.histories:
@@ -155,6 +162,7 @@ class Engine:
         )
         self.judges.append(judge)
         self.judges.sort(key=lambda judge: self.order[judge.rule.name])
+        self.remembered.clear()
         self.concerned.clear()
 
     def _discover(self, metric: str) -> None:
@@ -191,7 +199,7 @@ class Engine:
         return findings
 
     def _concerned(self, metrics: Iterable[str], train: bool) -> list[tuple[Judge, Verdict, Episode]]:
-        """The judges that look at such a record, causes first. A run has few kinds of records."""
+        """The judges that look at such a record, causes first."""
         kind = (train, *metrics)
         if kind not in self.concerned:
             if len(self.concerned) == MOST_KINDS:
@@ -209,22 +217,17 @@ class Engine:
 
     def _push(self, record: Record) -> set[str] | dict[str, float | None]:
         """Remember the record's points and the metrics derived from them; returns the names that got a point."""
-        metrics = record.metrics
-        histories, seen, past = self.histories, self.seen, record.step > self.warmup_steps
-        for metric in metrics:
-            if metric not in seen and len(seen) < MOST_METRICS:
-                self._discover(metric)
+        metrics, histories, past = record.metrics, self.histories, record.step > self.warmup_steps
+        remembered = self._remembered(tuple(metrics))
         if record.phase == "train":
             self.records += 1
             for name, value in (("step", record.step), ("time", record.time)):
                 if name in histories:
                     histories[name].push(value, past)
         records = self.records
-        for metric, value in metrics.items():
-            if metric in histories:
-                history = histories[metric]
-                history.push(value, past)
-                history.last_record = records
+        for metric, history in remembered:
+            history.push(metrics[metric], past)
+            history.last_record = records
         if not self.derived:
             return metrics
         names = {*metrics, "step"} if record.phase == "train" else set(metrics)
@@ -234,6 +237,17 @@ class Engine:
                 histories[name].last_record = records
                 names.add(name)
         return names
+
+    def _remembered(self, names: tuple[str, ...]) -> list[tuple[str, History]]:
+        """The histories of the metrics that a rule looks at."""
+        if names not in self.remembered:
+            for metric in names:
+                if metric not in self.seen and len(self.seen) < MOST_METRICS:
+                    self._discover(metric)
+            if len(self.remembered) == MOST_KINDS:
+                self.remembered.clear()
+            self.remembered[names] = [(name, self.histories[name]) for name in names if name in self.histories]
+        return self.remembered[names]
 
     def _judge(self, judge: Judge, verdict: bool | None, step: int) -> Finding | None:
         rule, episode = judge.rule, judge.episode
@@ -291,8 +305,8 @@ class Engine:
     def coverage(self) -> dict[str, str]:
         """
         Whether each rule of this trainer can speak: rule name to `"active"`, `"too few logs"`, `"not applicable"` (its
-        `when` does not hold, or the option with which TRL logs its metric is off) or `"blind"` (a metric it needs never
-        came).
+        `when` does not hold, a training argument it needs is unknown, or the option with which TRL logs its metric is
+        off) or `"blind"` (a metric it needs never came).
         """
         status = {rule.name: NOT_APPLICABLE for rule in self.not_applicable}
         for rule in self.rules:
@@ -370,25 +384,6 @@ class Engine:
                 judge.episode = Episode(**state["judges"][judge.key()])
             if judge.episode.active:
                 self.firing[judge.rule.name] = self.firing.get(judge.rule.name, 0) + 1
-
-
-def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    """
-    Add how many samples (pairs, completions) one log is the mean of: the noise of a rate depends on it. Completions that
-    are trained on several times (`num_iterations`) count once. The default `max_steps` of -1 is no length.
-    """
-    if config.get("max_steps") == -1:
-        config = {**config, "max_steps": None}
-    factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")
-    if not all(isinstance(config.get(name), int | float) for name in factors):
-        return config
-    world_size, iterations = (_positive(config.get(name)) for name in ("world_size", "num_iterations"))
-    return {**config, "samples_per_log": math.prod(config[n] for n in factors) * world_size / iterations}
-
-
-def _positive(value: Any) -> float:
-    """A number of processes or passes; 1 where an old log has none."""
-    return value if isinstance(value, int | float) and value > 0 else 1
 
 
 def _parsed(when: dict[str, Any]) -> dict[str, tuple[Predicate, ...]]:

@@ -74,18 +74,18 @@ class History:
         if self._cache:
             self._cache.clear()
         for n, pair in self.extremes.items():
-            mean = self.mean(n) if n > 1 else value if finite else None
-            if mean is not None:
-                self._widen(pair, mean)
-
-    @staticmethod
-    def _widen(pair: list[float | None], mean: float) -> None:
-        if pair[0] is None:
-            pair[:] = [mean, mean]
-        elif mean < pair[0]:
-            pair[0] = mean
-        elif mean > pair[1]:
-            pair[1] = mean
+            if n > self.unbroken:
+                mean = self.mean(n) if n > 1 else None
+            else:  # the common case, a call less
+                mean = self._cache[n] = sum(values[-n:]) / n if n > 1 else value
+            if mean is None:
+                continue
+            if pair[0] is None:
+                pair[:] = [mean, mean]
+            elif mean < pair[0]:
+                pair[0] = mean
+            elif mean > pair[1]:
+                pair[1] = mean
 
     def last(self) -> float | None:
         """The last logged point if it is finite."""

@@ -136,7 +136,10 @@ def effort(node: Sum | Test, window: int) -> float:
 
 
 def can_hold(node: Test, missing: set[str]) -> bool:
-    """Whether a test can be decided by itself, or one side of an `or` in it, without the metrics that are missing."""
+    """
+    Whether a test can be decided by itself, or one side of an `or` in it, without the metrics and the training arguments
+    (`config.beta`) that are missing.
+    """
     match node:
         case AllOf():
             return all(can_hold(item, missing) for item in node.items)
@@ -144,7 +147,11 @@ def can_hold(node: Test, missing: set[str]) -> bool:
             return any(can_hold(item, missing) for item in node.items)
         case Not():
             return can_hold(node.item, missing)
-    return not any(isinstance(part, Metric | Statistic | Function) and part.metric in missing for part in walk(node))
+    return missing.isdisjoint(
+        f"config.{part.name}" if isinstance(part, Config) else part.metric
+        for part in walk(node)
+        if isinstance(part, Config | Metric | Statistic | Function)
+    )
 
 
 @dataclass(frozen=True)

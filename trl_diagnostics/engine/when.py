@@ -93,3 +93,22 @@ def _same(actual: Any, wanted: Any) -> bool:
     if isinstance(wanted, bool) or wanted is None:
         return actual is wanted
     return str(actual) == wanted if isinstance(wanted, str) else not isinstance(actual, bool) and actual == wanted
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """
+    Add how many samples (pairs, completions) one log is the mean of: the noise of a rate depends on it. Completions that
+    are trained on several times (`num_iterations`) count once. The default `max_steps` of -1 is no length.
+    """
+    if config.get("max_steps") == -1:
+        config = {**config, "max_steps": None}
+    factors = ("per_device_train_batch_size", "gradient_accumulation_steps", "logging_steps")
+    if not all(isinstance(config.get(name), int | float) for name in factors):
+        return config
+    world_size, iterations = (_positive(config.get(name)) for name in ("world_size", "num_iterations"))
+    return {**config, "samples_per_log": math.prod(config[n] for n in factors) * world_size / iterations}
+
+
+def _positive(value: Any) -> float:
+    """A number of processes or passes; 1 where an old log has none."""
+    return value if isinstance(value, int | float) and value > 0 else 1
