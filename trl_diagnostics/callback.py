@@ -30,7 +30,7 @@ from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.rulebook import collect_rules
 from .guard import Guard
-from .metadata import about_diagnostics, config_of, trl_version
+from .metadata import about_diagnostics, config_of, training_loop, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .options import check_choice, check_flag, check_function, check_path, check_seconds
@@ -39,12 +39,24 @@ from .sinks import console
 from .sinks.exits import Sigterm, release_left
 from .sinks.postmortem import CAUGHT
 from .sinks.redact import redact, redact_name, redact_text
-from .sinks.run_dir import RunDir
+from .sinks.run_dir import PREFLIGHT, RunDir
 from .sinks.training_loop import TrainingLoop
 from .sinks.watchdog import unused
 from .sources.continuity import Continuity
+from .sources.preflight import look_before
 from .sources.probes import nonfinite_parameters
 from .stop import STOP_SEVERITIES, Stop, fail_together
+
+
+FLAGS = (
+    "stop_on_critical",
+    "enable_live_warnings",
+    "fail_on_resume_mismatch",
+    "checkpoint_on_sigterm",
+    "save_git_diff",
+    "preflight",
+)
+PLAIN_ARGUMENTS = (*FLAGS, "hang_timeout")  # the state of a checkpoint has them as they are
 
 
 class DiagnosticsCallback(TrainerCallback, ExportableState):
@@ -88,6 +100,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             ask each other after each step.
         save_git_diff (`bool`, *optional*, defaults to `False`):
             Whether `run_metadata_start.json` gets the changes that are not committed, up to 200 kB, without secrets.
+        preflight (`bool`, *optional*, defaults to `True`):
+            Whether model, data and reward functions are looked at before the first step, in 10 seconds at most. Reward
+            functions are called with a few prompts, in a process of their own.
 
     Raises:
         [`DiagnosticsError`]: if an argument, alert or rule file is wrong; at construction, with its place. With
@@ -119,14 +134,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         hang_timeout: float = 300.0,
         checkpoint_on_sigterm: bool = False,
         save_git_diff: bool = False,
+        preflight: bool = True,
     ):
         check_path("run_dir", run_dir)
         check_path("custom_heuristics_dir", custom_heuristics_dir)
-        check_flag("stop_on_critical", stop_on_critical)
-        check_flag("enable_live_warnings", enable_live_warnings)
-        check_flag("fail_on_resume_mismatch", fail_on_resume_mismatch)
-        check_flag("checkpoint_on_sigterm", checkpoint_on_sigterm)
-        check_flag("save_git_diff", save_git_diff)
         check_choice("stop_severity", stop_severity, STOP_SEVERITIES)
         check_function("on_finding", on_finding, "one finding")
         check_seconds("hang_timeout", hang_timeout)
@@ -142,6 +153,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.hang_timeout = hang_timeout
         self.checkpoint_on_sigterm = checkpoint_on_sigterm
         self.save_git_diff = save_git_diff
+        self.preflight = preflight
+        for option in FLAGS:
+            check_flag(option, vars(self)[option])
         chosen = self.custom_alerts, custom_heuristics_dir, self.disable
         self.rules = collect_rules(*chosen, check_metric, check_rule, redact_text)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
@@ -171,17 +185,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _arguments(self) -> dict[str, Any]:
         folder = self.custom_heuristics_dir
         return {
+            **{name: vars(self)[name] for name in PLAIN_ARGUMENTS},
             "run_dir": None if self.run_dir is None else str(self.run_dir),
-            "stop_on_critical": self.stop_on_critical,
             "stop_severity": str(self.stop_severity),
-            "enable_live_warnings": self.enable_live_warnings,
             "custom_alerts": list(self.custom_alerts),
             "custom_heuristics_dir": None if folder is None else str(folder),
             "disable": list(self.disable),
-            "fail_on_resume_mismatch": self.fail_on_resume_mismatch,
-            "hang_timeout": self.hang_timeout,
-            "checkpoint_on_sigterm": self.checkpoint_on_sigterm,
-            "save_git_diff": self.save_git_diff,
         }
 
     def _memory(self) -> dict[str, Any] | None:
@@ -210,6 +219,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self._guard("start", self._begin, args, state)
         if self.run is not None:
             mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
+            if self.preflight and state.global_step == 0:
+                self._guard("preflight", self._look_before, args, state)
         if self.fail_on_resume_mismatch and state.global_step > 0:
             fail_together(mismatch, args)
 
@@ -256,6 +267,12 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if record is not None:
             self._take(record, args, state)
         return mismatch
+
+    def _look_before(self, args: TrainingArguments, state: TrainerState) -> None:
+        seen = look_before(training_loop()["self"], self._guard)
+        self.files.write_metadata(PREFLIGHT, {"seconds": seen.seconds, "unseen": redact(seen.unseen)})
+        console.logger.info(console.looked_before(seen.seconds, seen.unseen))
+        self._take(Record(0, time.time(), "preflight", seen.metrics), args, state)
 
     def _greet(self, args: TrainingArguments, state: TrainerState) -> None:
         coverage = self.engine.coverage()

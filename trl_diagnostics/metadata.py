@@ -63,7 +63,7 @@ def about_diagnostics(
 
 def provenance(args: TrainingArguments, parts: dict[str, Any], git_diff: bool = False) -> dict[str, Any]:
     """Where a run comes from; `parts` is what the Trainer hands to its callbacks. See [`collect_provenance`]."""
-    trainer, loader = _training_loop().get("self"), parts.get("train_dataloader")
+    trainer, loader = training_loop().get("self"), parts.get("train_dataloader")
     more = (
         {"reward_functions": vars(trainer).get("reward_funcs"), "eval_dataset": trainer.eval_dataset}
         if trainer
@@ -75,12 +75,12 @@ def provenance(args: TrainingArguments, parts: dict[str, Any], git_diff: bool = 
 
 def resumed_from(args: TrainingArguments, step: int) -> Path | None:
     """The checkpoint with which a training goes on after `step`, if it is known."""
-    given = _training_loop().get("resume_from_checkpoint")
+    given = training_loop().get("resume_from_checkpoint")
     folder = Path(given) if given else Path(args.output_dir) / f"checkpoint-{step}"
     return folder if folder.is_dir() else None
 
 
-def _training_loop() -> dict[str, Any]:
+def training_loop() -> dict[str, Any]:
     """
     The variables of the method of a Trainer that calls this callback. Callbacks are not handed the checkpoint, the reward
     functions and, before the first evaluation, its data.

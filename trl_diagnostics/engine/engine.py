@@ -278,7 +278,8 @@ class Engine:
         value = look(judge.history, rule.window)
         evidence = {judge.metric if name == "value" else name: number() for name, number in judge.numbers.items()}
         shown = {name: look(history, rule.window) for name, history in judge.others.items()}
-        metric = judge.metric.removeprefix("resume_argument/").removeprefix("resume_setting/")  # the user's own word
+        # of `resume_argument/max_steps` the user's own word
+        metric = judge.metric.removeprefix(rule.metric[:-1]) if rule.metric.endswith("/*") else judge.metric
         shown |= {"value": value, "metric": metric, "step": step, "window": rule.window, "trainer": self.trainer}
         return Finding(
             rule=rule.name,

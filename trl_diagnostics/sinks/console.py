@@ -86,6 +86,12 @@ def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_
     )
 
 
+def looked_before(seconds: dict[str, float], unseen: dict[str, str]) -> str:
+    """One line on what was looked at before the first step."""
+    blind = f"; not seen: {_some(list(unseen))} (why: preflight.json)" if unseen else ""
+    return f"TRL diagnostics: preflight, {len(seconds)} checks in {sum(seconds.values()):.1f} s{blind}"
+
+
 def too_few_logs(names: list[str], max_steps: int, logging_steps: int) -> str:
     """Warning about rules whose warm-up is longer than the run."""
     points = max_steps // max(logging_steps, 1)

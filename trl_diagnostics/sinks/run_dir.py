@@ -38,6 +38,7 @@ FINDINGS, COVERAGE = "findings.jsonl", "coverage.json"
 START, FINAL = "run_metadata_start", "run_metadata_final"  # `<name>.json`, and `<name>_<n>.json` after the n-th resume
 RESUME = "resume"  # `resume_<n>.json`: what differed at the n-th resume
 MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of records that are not here
+PREFLIGHT = "preflight"  # `preflight.json`: what was looked at before the first step
 CRASH_LOG, HANG_LOG = "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
 
@@ -53,6 +54,7 @@ OF_ONE_RUN = (
     f"{RESUME}.json",
     f"{RESUME}_[0-9]*.json",
     f"{MEMORY}*.json",
+    f"{PREFLIGHT}.json",
     SNAPSHOTS,
     DIFFS,
     *OF_ONE_ATTEMPT,
