@@ -44,7 +44,9 @@ from .sinks.training_loop import TrainingLoop
 from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.preflight import look_before
-from .sources.probes import nonfinite_parameters
+from .sources.probes import Probes
+from .sources.gradients import drop_gradients
+from .sources.weights_probe import nonfinite_parameters
 from .stop import STOP_SEVERITIES, Stop, fail_together
 
 
@@ -170,6 +172,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.files: RunDir | None = None
         self.run: RunRecord | None = None  # while training, on the main process
         self.sigterm: Sigterm | None = None  # while training
+        self.probes: Probes | None = None
         self.stop = self._new_stop()
         self.continuity = Continuity()
         self.resumed = False  # with the state of a checkpoint
@@ -215,8 +218,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.stop, self.continuity, mismatch = self._new_stop(), Continuity(), None
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        self.run = self.sigterm = None
+        self.run = self.sigterm = self.probes = None
         self._guard("start", self._begin, args, state)
+        if self.engine is not None and (state.is_world_process_zero or self.stop_on_critical):
+            self.probes = self._guard("probes", Probes, args, self.engine.config, kwargs["model"])
         if self.run is not None:
             mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
             if self.preflight and state.global_step == 0:
@@ -341,6 +346,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if phase in ("train", "eval") and model is not None:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
+        if phase == "train" and self.probes is not None and model is not None:
+            metrics |= self._guard("probes", self.probes.at_log, step, model) or {}
         return Record(step, time.time(), phase, metrics)
 
     def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
@@ -359,6 +366,24 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _new_stop(self) -> Stop:
         return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self.findings, self._guard)
+
+    def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.probes is None:
+            return
+        self.probes.clock.batch_ends()
+        step = state.global_step + 1  # the one that is being made
+        seen_before = self.probes.gradients is not None and self.probes.gradients.bad is not None
+        bad = self._guard("gradient probe", self.probes.before_optimizer_step, step, kwargs["model"])
+        if bad is not None and not seen_before and self.run is not None:
+            metrics = {**bad.metrics(), "gradients": float(bad.total), "batch_loss": batch_loss()}
+            self._take(Record(step, time.time(), "probe", metrics), args, state)
+        if bad is not None and self.stop.stops("gradients_nonfinite"):  # known to all ranks without asking
+            drop_gradients(kwargs["model"])
+            control.should_training_stop |= args.world_size == 1
+
+    def on_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.probes is not None:
+            self.probes.clock.optimizer_ends()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.stop_on_critical and args.world_size > 1:

@@ -12,51 +12,76 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A model goes in, numbers about it come out, without touching its weights or any random state."""
+"""What the Trainer tells its callbacks goes in; numbers about gradients, weights, time and memory come out."""
 
-import math
-from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
+from transformers import TrainingArguments
+
+from .gradients import BadGradients, GradientProbe
+from .memory import memory
+from .step_clock import StepClock
+from .weights_probe import WeightsProbe
 
 
-def nonfinite_parameters(model: torch.nn.Module) -> float | None:
+EVERY = 10  # optimizer steps between two looks at weights and memory, so that they cost next to nothing per step
+
+
+class Probes:
     """
-    How many trainable parameter tensors are NaN or infinite, judged by one element of each.
-
-    One element is enough for the usual way to die: gradient clipping multiplies every gradient by the same NaN norm,
-    so one optimizer step ruins whole tensors at once. Reading all of them would cost as much as an optimizer step. Of
-    sharded tensors the part on this rank counts.
+    Everything that is measured of one training beside what the trainer logs.
 
     Args:
+        args (`TrainingArguments`):
+            Of the training.
+        config (`dict`):
+            The same, for arguments that only some trainers have.
         model (`torch.nn.Module`):
             Model being trained.
 
-    Returns:
-        `float` or `None`: the number of tensors; `None` where no element is on this rank (DeepSpeed ZeRO-3). Costs a few
-        microseconds per tensor and, on a GPU, one synchronisation.
+    Attributes:
+        clock ([`StepClock`]):
+            Told what happens when.
     """
-    samples: dict[torch.device, list[torch.Tensor]] = {}
-    with torch.no_grad():
-        for parameter in _parameters(model):
-            if not parameter.requires_grad:
-                continue
-            local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-            if local.numel():
-                samples.setdefault(local.device, []).append(local.as_strided((1,), (1,)))  # far cheaper than an index
-        read = [value for some in samples.values() for value in torch.cat(some).tolist()]
-    return float(sum(not math.isfinite(value) for value in read)) if read else None
 
+    def __init__(self, args: TrainingArguments, config: dict[str, Any], model: torch.nn.Module):
+        # GRPO and RLOO generate for several micro-batches at once (trl/trainer/grpo_trainer.py, _prepare_inputs)
+        batches, iterations = (config.get(name) or 0 for name in ("steps_per_generation", "num_iterations"))
+        self.clock = StepClock(batches * iterations)
+        self.device = args.device
+        # a gradient scaler skips the steps whose gradients overflow, as it is meant to
+        self.gradients = None if args.fp16 else GradientProbe()
+        self.weights = WeightsProbe(model)
+        self.step = 0  # of the last look
 
-def _parameters(model: torch.nn.Module) -> Iterable[torch.nn.Parameter]:
-    """As `model.parameters()`, which also makes all names, at half the cost."""
-    found: dict[int, torch.nn.Parameter] = {}
-    modules, seen = [model], set()
-    while modules:
-        module = modules.pop()
-        if module is not None and module not in seen:
-            seen.add(module)
-            modules += module._modules.values()
-            found |= {id(parameter): parameter for parameter in module._parameters.values() if parameter is not None}
-    return found.values()
+    def before_optimizer_step(self, step: int, model: torch.nn.Module) -> BadGradients | None:
+        """Look at the gradients of a step."""
+        if self.gradients is None:
+            return None
+        if step >= self.step + EVERY:
+            self.gradients.count_missing(self.weights.parameters)
+        return self.gradients.check(model)
+
+    def at_log(self, step: int, model: torch.nn.Module) -> dict[str, float | None]:
+        """
+        What there is to say at a log of the training.
+
+        Args:
+            step (`int`):
+                Optimizer step.
+            model (`torch.nn.Module`):
+                Model being trained.
+
+        Returns:
+            `dict[str, float | None]`: canonical name to value.
+        """
+        found: dict[str, float | None] = {**self.clock.take()}
+        if self.gradients is not None:
+            found |= self.gradients.take()
+        if step >= self.step + EVERY:
+            found |= memory(self.device) | self.weights.look(step - self.step)
+            if self.gradients is not None and self.gradients.without is not None:
+                found["parameters_without_gradient"] = self.gradients.without
+            self.step = step
+        return found
