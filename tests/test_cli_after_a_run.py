@@ -323,10 +323,22 @@ def test_against_the_metadata_of_another_run_and_as_json(tmp_path, capsys):
     assert {finding["severity"] for finding in document["findings"]} and code == 1
 
 
+def test_a_checkpoint_of_an_earlier_run_is_not_gone_on_from(tmp_path, capsys):
+    checkpoint(tmp_path, 100)
+    earlier = checkpoint(tmp_path, 900, without=["optimizer.pt"])
+    run_dir(tmp_path)
+    said = "It would go on as the same run.\n  From {}.\n"
+    assert validate(capsys, tmp_path, "seed: 0\n") == (0, said.format(tmp_path / "checkpoint-100"), "")
+    code, document = run_json(capsys, "validate-resume", earlier, "--config", tmp_path / "new.yaml")
+    assert (code, document["checkpoint"]) == (1, str(earlier))  # but from one that is named
+
+
 def test_json_as_a_config(tmp_path, capsys):
     run_dir(tmp_path)
     out = validate(capsys, tmp_path, '{"learning_rate": 0.0003, "seed": 7}', name="new.json")[1]
-    assert out.startswith("It would go on as another run: seed was 0 and is 7.\n  There is no checkpoint on disk")
+    assert out.startswith(
+        "It would go on as another run: seed was 0 and is 7.\n  There is no checkpoint of this run on"
+    )
 
 
 @pytest.mark.parametrize(
