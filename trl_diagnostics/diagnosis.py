@@ -25,7 +25,7 @@ from .engine.rule import Rule
 from .metrics.names import MetricMap
 from .sinks.run_dir import MEMORY, START, numbered, read_json
 from .sources.advice import Advice, advise
-from .sources.checkpoints import SECONDS, Checkpoint, checkpoints, global_step, of_one_run
+from .sources.checkpoints import CHECKPOINT, SECONDS, Checkpoint, checkpoints, global_step, of_one_run
 from .sources.logs import Run
 from .sources.rows import section
 from .sources.run_files import RUN_DIRECTORY
@@ -185,5 +185,10 @@ def _checkpoints(run: Run) -> list[Checkpoint]:
         return checkpoints_of_run(run.path, run.metadata, SECONDS)
     if run.path.name != "trainer_state.json":
         return []
-    found = checkpoints(run.path.parent)
+    folder = run.path.parent
+    match = CHECKPOINT.fullmatch(folder.name)
+    if match:  # later ones are not in its log, unless theirs cannot be read
+        found = checkpoints(folder.parent)
+        return [one for one in found if one.step <= int(match[1]) or "trainer state" in one.missing]
+    found = checkpoints(folder)
     return of_one_run(found, global_step(run.path) or found[-1].step) if found else []
