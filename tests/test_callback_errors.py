@@ -234,3 +234,17 @@ def test_a_failing_probe_is_switched_off_alone(tmp_path, monkeypatch):
     train("sft", tmp_path, callback, max_steps=3)
     assert list(callback.broken) == ["weights probe"]
     assert [record.metrics.get("nonfinite_parameters", 0) for record in records(tmp_path)] == [None, None, None, 0]
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def test_an_error_that_cannot_be_printed_ends_no_training(tmp_path):
+    def fail(finding):
+        raise Unprintable
+
+    callback = DiagnosticsCallback(custom_alerts=["sft: loss > 0 for 1 step -> low: high"], on_finding=fail)
+    assert train("sft", tmp_path, callback, max_steps=40).state.global_step == 40
+    assert callback.broken == {"on_finding": "Unprintable: it cannot be printed"}

@@ -60,4 +60,8 @@ class Guard:
 
 
 def _words(error: Exception) -> str:
-    return redact_text(f"{type(error).__name__}: {error}")
+    try:
+        text = str(error)
+    except Exception:  # what raises is the user's own class
+        text = "it cannot be printed"
+    return redact_text(f"{type(error).__name__}: {text}")
