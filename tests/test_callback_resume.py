@@ -18,7 +18,8 @@ import json
 import shutil
 
 import pytest
-from callback_kit import StopsAt, findings, lines, messages, records, replay, started, train, without_resume
+import tiny
+from callback_kit import Stage, StopsAt, findings, lines, messages, records, replay, started, train, without_resume
 
 from trl_diagnostics import DiagnosticsCallback
 
@@ -136,3 +137,18 @@ def test_a_second_training_in_the_same_folder_keeps_the_files_of_the_first(tmp_p
         train("sft", tmp_path, DiagnosticsCallback(), max_steps=steps)
     assert [record.step for record in records(tmp_path)] == [1, 2, 3, 3]
     assert len(lines(tmp_path, "attempts/1/metrics.jsonl")) == 3
+
+
+def test_two_callbacks_in_one_training_do_not_write_into_one_folder(tmp_path, caplog):
+    for _ in range(2):
+        tiny.make_trainer("sft", tmp_path, [DiagnosticsCallback(), DiagnosticsCallback()], max_steps=2).train()
+    for folder in (tmp_path / "diagnostics", tmp_path / "diagnostics-2"):
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+        assert sorted(path.name for path in (folder / "attempts").iterdir()) == ["1"]
+    said = f"another training writes into {tmp_path / 'diagnostics'}, this is {tmp_path / 'diagnostics-2'}"
+    assert messages(caplog, "TRL diagnostics: another") == [f"TRL diagnostics: {said}"] * 2
+
+
+def test_a_training_that_was_left_does_not_keep_the_next_one_out(tmp_path):
+    for _ in range(2):
+        assert Stage(DiagnosticsCallback(), tmp_path).callback.files.path == tmp_path / "diagnostics"

@@ -14,18 +14,23 @@
 
 """The files a run leaves: strict JSON lines, one story per file, nothing thrown away."""
 
+import errno
+import fcntl
 import json
 import math
 import os
 import resource
+import signal
+import subprocess
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from trl_diagnostics import DiagnosticsError, Finding, Record
 from trl_diagnostics.sinks import run_dir
-from trl_diagnostics.sinks.run_dir import RunDir, check_is_run_dir, last_metadata, read_json, write_json
+from trl_diagnostics.sinks.run_dir import RunDir, check_is_run_dir, last_metadata, read_json, take_unused, write_json
 
 
 def record(step, phase="train", **metrics):
@@ -383,3 +388,80 @@ def test_a_run_directory_is_told_by_its_files(name, tmp_path):
         check_is_run_dir(tmp_path)
     (tmp_path / name).write_text('{"step": 1, "time": 1.0, "phase": "train", "metrics": {}}\n')
     check_is_run_dir(tmp_path)
+
+
+# Several trainings at once
+
+TAKES = """
+import os, sys, time
+from pathlib import Path
+from trl_diagnostics.sinks.run_dir import take_unused
+for line in sys.stdin:
+    files = take_unused(Path(line.strip()))
+    forked = sys.argv[1:] == ["fork"]
+    if forked and os.fork():
+        continue
+    print(files.path.name, flush=True)
+    if forked:
+        time.sleep(60)
+"""
+
+
+@contextmanager
+def processes(number, *arguments):
+    """Each takes the folders of which it is told on its standard input."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    command = [sys.executable, "-c", TAKES, *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [subprocess.Popen(command, env=environment, start_new_session=True, **pipes) for _ in range(number)]
+    try:
+        yield started
+    finally:
+        for process in started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def test_of_processes_that_start_at_once_each_has_a_folder_of_its_own(tmp_path):
+    with processes(3) as started:
+        for i in range(20):
+            for process in started:
+                process.stdin.write(f"{tmp_path / str(i)}\n")
+            taken = [process.stdout.readline().strip() for process in started]
+            assert sorted(taken) == [str(i), f"{i}-2", f"{i}-3"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("fork",)], ids=["alone", "with a forked process that outlives it"])
+def test_a_folder_is_free_again_when_its_process_was_killed(arguments, tmp_path):
+    with processes(1, *arguments) as (process,):
+        process.stdin.write(f"{tmp_path / 'a'}\n")
+        assert process.stdout.readline() == "a\n"
+        process.send_signal(signal.SIGSTOP)  # it does not have to do anything for it
+        assert take_unused(tmp_path / "a").path.name == "a-2"
+        process.kill()
+        process.wait()
+        assert take_unused(tmp_path / "a").path.name == "a"
+
+
+def test_a_folder_is_taken_until_it_is_released(tmp_path):
+    first = take_unused(tmp_path / "a")
+    (tmp_path / "a" / "run.lock").read_bytes()  # as an upload to the Hub does
+    second = take_unused(tmp_path / "a")
+    assert (first.path.name, second.path.name) == ("a", "a-2")
+    first.release()
+    assert take_unused(tmp_path / "a").path.name == "a"
+
+
+def test_where_there_are_no_locks_the_folder_is_taken(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    first = take_unused(tmp_path / "a")
+    monkeypatch.setattr(run_dir, "fcntl", None)  # Windows
+    second = take_unused(tmp_path / "a")
+    third = take_unused(tmp_path / "a" / "run.lock" / "not a folder")
+    assert first.path == second.path and third.path.name == "not a folder"

@@ -36,7 +36,7 @@ from .guard import Guard
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
 from .sinks.exits import INTERRUPTED, SIGINT, ExitHooks, Sigterm, reason_of, shortened, words_of
-from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, postmortem
+from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, in_words, postmortem
 from .sinks.report import write_report
 from .sinks.run_dir import (
     CRASH_LOG,
@@ -133,11 +133,6 @@ class RunRecord:
                 What a checkpoint has of this callback: `lines` as in [`RunDir.begin`], `start_id` of what saved it,
                 `resumes` there had been.
         """
-        for other in OPEN[:]:
-            if not other.loop.goes_on_beside(self.loop):
-                smaller_batch = other.args is self.args and self.args.auto_find_batch_size
-                other.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
-                other.report()
         if (self.files.path / HEARTBEAT).exists():
             settle(self.files.path, CHECK_SECONDS)
         if memory is not None:
@@ -338,14 +333,11 @@ class RunRecord:
         """
         self.guard("report", self._report)
         self.guard("postmortem", self._say, warn)
+        self.files.release()
         self.sigterm.release()
 
     def _say(self, warn: Callable[[str], None]) -> None:
-        reason, root, command = (self.postmortem[key] for key in ("exit_reason", "root_finding", "resume_command"))
-        root = f" after {root['rule']}, found at step {root['step']}" if root else ""
-        go_on = f" To go on: {command}" if command else ""
-        said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
-        file = self.files.path / POSTMORTEM
+        said, file = in_words(self.postmortem), self.files.path / POSTMORTEM
         warn(f"{said} See {file}." if file.exists() else f"{said} {file} could not be written.")
 
     def _outlive_sigterm(self) -> None:
@@ -396,3 +388,12 @@ class RunRecord:
             if self.postmortem.get("exit_reason") == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
         console.warn_aside(f"TRL diagnostics: training goes on after {hang['seconds']:.0f} s without a sign of life")
+
+
+def close_left(args: TrainingArguments, loop: TrainingLoop) -> None:
+    """Write down the end of trainings of this process that were left without one, when the one of `args` begins."""
+    for record in OPEN[:]:
+        if not record.loop.goes_on_beside(loop):
+            smaller_batch = record.args is args and args.auto_find_batch_size
+            record.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
+            record.report()

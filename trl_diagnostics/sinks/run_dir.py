@@ -25,12 +25,19 @@ import time
 import uuid
 from collections import Counter
 from io import FileIO
+from itertools import count
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from ..engine.finding import DiagnosticsError, Finding, Record
 from ..sources.run_files import HEARTBEAT, METRICS, POSTMORTEM, is_run_dir
 
+
+try:
+    import fcntl
+except ImportError:  # Windows, where the files of a process that goes on cannot be moved away, either
+    fcntl = None
 
 SCHEMA_VERSION = 1
 
@@ -40,6 +47,7 @@ RESUME = "resume"  # `resume_<n>.json`: what differed at the n-th resume
 MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of records that are not here
 CRASH_LOG, HANG_LOG = "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
+LOCK = "run.lock"  # stays where it is: who removes a lock may remove the one that another process just took
 
 ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps makes one for each line
 
@@ -59,6 +67,18 @@ OF_ONE_RUN = (
 )
 LEFT_OVER = ("*.json.*-*-*.part", "*.jsonl.kept", "*.jsonl.late")  # of a process that was killed while it wrote
 
+HELD: WeakSet[FileIO] = WeakSet()  # locks of this process
+
+
+def _let_go() -> None:
+    """A forked process inherits the locks, and would hold them for as long as it outlives the training."""
+    for lock in HELD:
+        lock.close()
+
+
+if os.name == "posix":
+    os.register_at_fork(after_in_child=_let_go)
+
 
 class RunDir:
     """
@@ -77,6 +97,30 @@ class RunDir:
         self.resumes = 0  # how many times a run went on in this folder
         self.start_id = uuid.uuid4().hex
         self.blocked = False  # by an earlier run that could not be moved out of the way
+        self.lock: FileIO | None = None
+
+    def take(self) -> bool:
+        """
+        Keep other trainings out of the folder until [`RunDir.release`] or the end of the process, however it ends; `False`
+        where another one is in it. Where the file system has no locks, nobody can tell.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.path / LOCK).open("ab", buffering=0)
+            HELD.add(self.lock)
+            if fcntl is not None:  # not lockf(): it lets go when anything in this process has read the file
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            return False
+        except OSError:  # what cannot be written, either, is said when it is
+            pass
+        return True
+
+    def release(self) -> None:
+        """Let other trainings in."""
+        if self.lock is not None:
+            self.lock.close()
 
     def begin(self, step: int = 0, lines: dict[str, int] | None = None, saved_by: str | None = None) -> None:
         """
@@ -188,6 +232,12 @@ class RunDir:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def take_unused(path: Path) -> RunDir:
+    """The run directory itself, or the first one with a number behind its name in which there is no other training."""
+    names = (path.with_name(f"{path.name}-{i}") if i > 1 else path for i in count(1))
+    return next(files for files in map(RunDir, names) if files.take())
 
 
 def write_json(file: Path, data: dict[str, Any], sync: bool = True) -> None:
