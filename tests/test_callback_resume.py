@@ -139,6 +139,26 @@ def test_a_second_training_in_the_same_folder_keeps_the_files_of_the_first(tmp_p
     assert len(lines(tmp_path, "attempts/1/metrics.jsonl")) == 3
 
 
+def test_a_resume_of_the_branch_that_was_given_up_goes_on_in_its_record(tmp_path, caplog):
+    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2}
+    train("sft", tmp_path, resumable(), [StopsAt(6)], **options)
+    first = lines(tmp_path, "metrics.jsonl")[:6]
+    train("sft", tmp_path, resumable(), [StopsAt(4)], resume=str(tmp_path / "checkpoint-2"), **options)
+    callback = resumable()
+    train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-6"), **options)
+    logs = [line for line in lines(tmp_path, "metrics.jsonl") if line["phase"] == "train"]
+    assert logs[:6] == first and [line["step"] for line in logs] == list(range(1, 9))
+    assert [finding.to_json() for finding in findings(tmp_path)] == replay(callback, tmp_path)
+    assert messages(caplog, "TRL diagnostics: 2 of ") == []
+    shutil.rmtree(tmp_path / "diagnostics" / "attempts")
+    train("sft", tmp_path, resumable(), [StopsAt(6)], resume=str(tmp_path / "checkpoint-4"), **options)
+    folder = tmp_path / "diagnostics"
+    said = f"in {folder / 'metrics.jsonl'}. What else was in the folder is in {folder / 'attempts'}."
+    assert messages(caplog, "TRL diagnostics: 0 of ") == [
+        f"TRL diagnostics: 0 of 6 records before this resume are {said}"
+    ]
+
+
 def test_two_callbacks_in_one_training_do_not_write_into_one_folder(tmp_path, caplog):
     for _ in range(2):
         tiny.make_trainer("sft", tmp_path, [DiagnosticsCallback(), DiagnosticsCallback()], max_steps=2).train()

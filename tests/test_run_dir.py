@@ -20,6 +20,7 @@ import json
 import math
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -327,6 +328,79 @@ def test_a_resume_from_a_checkpoint_that_does_not_say_by_whom_goes_on_with_what_
     begun(tmp_path)
     assert begun(tmp_path, 1).resumes == 1
     assert steps(tmp_path / "metrics.jsonl") == [1, 2]
+
+
+def branch(folder, start, end, before=None):
+    """A training from one step to another; returns who saved its checkpoints, and the lines that each one knows of."""
+    files = RunDir(folder)
+    files.begin(start, *before or ())
+    kept = {"resumed": {"step": start, **files.kept()}} if start else {}
+    files.write_metadata(run_dir.START, {"from": start, **kept})
+    saved = {start: (dict(files.lines), files.start_id)}
+    for step in range(start + 1, end + 1):
+        files.write_record(record(step, branch=start))
+        if step % 20 == 1:
+            files.write_finding(finding(step))
+        saved[step] = dict(files.lines), files.start_id
+    files.close()
+    return saved
+
+
+def story(folder, name="metrics.jsonl"):
+    """From where to where each branch goes, as (step from which it went on, first step, last step)."""
+    data = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    found = {}
+    for line in data:
+        found.setdefault(line["metrics"]["branch"], []).append(line["step"])
+    assert [line["step"] for line in data] == [step for steps in found.values() for step in steps]
+    return [(start, steps[0], steps[-1]) for start, steps in found.items()]
+
+
+def test_a_resume_of_a_branch_that_was_given_up_has_its_own_record(tmp_path):
+    first = branch(tmp_path, 0, 60)
+    second = branch(tmp_path, 20, 45, first[20])
+    third = branch(tmp_path, 60, 70, first[60])
+    assert story(tmp_path) == [(0, 1, 60), (60, 61, 70)]
+    assert steps(tmp_path / "findings.jsonl") == [1, 21, 41, 61]
+    assert [last_metadata(tmp_path, n).get("from") for n in (0, 1, 2)] == [0, 60, None]
+    assert story(tmp_path / "attempts" / "2") == [(0, 1, 20), (20, 21, 45)]
+    branch(tmp_path, 40, 50, second[40])  # and back again
+    assert story(tmp_path) == [(0, 1, 20), (20, 21, 40), (40, 41, 50)]
+    branch(tmp_path, 65, 66, third[65])
+    assert story(tmp_path) == [(0, 1, 60), (60, 61, 65), (65, 66, 66)]
+    assert steps(tmp_path / "findings.jsonl") == [1, 21, 41, 61]
+
+
+def test_a_branch_comes_back_over_several_resumes(tmp_path):
+    first = branch(tmp_path, 0, 60)
+    second = branch(tmp_path, 40, 50, first[40])
+    branch(tmp_path, 50, 55, second[50])
+    branch(tmp_path, 10, 15, first[10])
+    branch(tmp_path, 60, 61, first[60])
+    assert story(tmp_path) == [(0, 1, 60), (60, 61, 61)]
+
+
+@pytest.mark.parametrize("also_metadata", [False, True])
+def test_a_branch_of_which_a_part_is_gone_is_not_mixed_with_another_one(also_metadata, tmp_path):
+    first = branch(tmp_path, 0, 60)
+    branch(tmp_path, 20, 40, first[20])
+    shutil.rmtree(tmp_path / "attempts" / "1")
+    if also_metadata:  # as of an earlier release
+        data = read_json(tmp_path / "run_metadata_start_1.json")
+        write_json(tmp_path / "run_metadata_start_1.json", data | {"resumed": {"records": 20}})
+    branch(tmp_path, 60, 70, first[60])
+    assert story(tmp_path) == ([] if also_metadata else [(0, 1, 20)]) + [(60, 61, 70)]
+
+
+def test_a_branch_without_findings_has_no_file_of_them(tmp_path):
+    first = begun(tmp_path)
+    first.write_record(record(2))
+    other = RunDir(tmp_path)
+    other.begin(1, {"metrics.jsonl": 1}, first.start_id)
+    other.write_metadata(run_dir.START, {"resumed": other.kept()})
+    other.write_finding(finding(2))
+    RunDir(tmp_path).begin(2, {"metrics.jsonl": 2}, first.start_id)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2] and not (tmp_path / "findings.jsonl").exists()
 
 
 def test_without_a_run_there_are_no_metadata(tmp_path):

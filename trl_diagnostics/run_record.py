@@ -63,6 +63,7 @@ from .sources.resume import HARMLESS, NOTHING_KNOWN, differences, mismatch, resu
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
 
+NOT_ALL_HERE = "TRL diagnostics: %d of %d records before this resume are in %s. What else was in the folder is in %s."
 NOT_IN_CHECKPOINTS = ("diagnostics", "command", "environment", "seeds")
 
 OPEN: list["RunRecord"] = []  # trainings of this process that have not ended
@@ -139,8 +140,10 @@ class RunRecord:
             self.with_state, self.saved_by = True, memory.get("start_id")
             self.saved_in, self.before = memory.get("resumes"), memory.get("start", {})
         self.files.begin(self.state.global_step, memory and memory["lines"], self.saved_by)
-        if memory is not None and self.files.lines[METRICS] != memory["lines"].get(METRICS, 0):
-            self.files.write_metadata(MEMORY, {"engine": memory["engine"]})  # the records are not all here
+        here, path = self.files.lines[METRICS], self.files.path
+        if memory is not None and here != (saved := memory["lines"].get(METRICS, 0)):
+            self.files.write_metadata(MEMORY, {"engine": memory["engine"]})
+            console.logger.info(NOT_ALL_HERE, here, saved, path / METRICS, path / "attempts")
         self.watchdog.step = self.state.global_step
         self.watchdog.start()
         OPEN.append(self)
@@ -179,8 +182,7 @@ class RunRecord:
         before = self.before or last_metadata(self.files.path, self.saved_in)
         if not before:
             console.logger.warning("TRL diagnostics: %s", NOTHING_KNOWN)
-        resumed = {"number": self.files.resumes, "step": step, "records": self.files.lines[METRICS]}
-        resumed["saved_by"] = self.saved_by
+        resumed = {"number": self.files.resumes, "step": step, "saved_by": self.saved_by, **self.files.kept()}
         self.files.write_metadata(START, {**metadata, "resumed": {**resumed, "with_state": self.with_state}})
         checkpoint = resumed_from(self.args, step)
         different = differences(before, metadata, checkpoint)
