@@ -62,7 +62,6 @@ from .sources.resume import HARMLESS, NOTHING_KNOWN, differences, mismatch, resu
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
-
 NOT_ALL_HERE = "TRL diagnostics: %d of %d records before this resume are in %s. What else was in the folder is in %s."
 NOT_IN_CHECKPOINTS = ("diagnostics", "command", "environment", "seeds")
 
@@ -209,16 +208,17 @@ class RunRecord:
                 What training was asked to stop for.
         """
         at = f"step {self.state.global_step} of {self.state.max_steps}"
+        before = " SIGTERM had come before." if self.sigterm.received else ""
         if self.state.global_step >= self.state.max_steps:
-            self.end("completed", f"Training reached its end, step {self.state.global_step}.")
-        elif self.sigterm.received:
+            self.end("completed", f"Training reached its end, step {self.state.global_step}.{before}")
+        elif because is not None and self.sigterm_step is None:
+            self.end("stopped_by_rule", f"{because.rule} ended training at {at}: {because.message}{before}")
+        elif self.sigterm.received:  # a handler of the user may have it stop some steps later
             self.end("sigterm", f"{SIGTERM} Training ended at {at}.")
-        elif because is not None:
-            self.end("stopped_by_rule", f"{because.rule} ended training at {at}: {because.message}")
         else:
             self.end("completed", f"Training ended at {at}, as a callback asked for or for lack of data.")
         self.guard("report", self._report)
-        if self.sigterm.received:
+        if self.postmortem.get("exit_reason") == "sigterm":
             self.guard("postmortem", self._say, console.logger.warning)
 
     def end(self, reason: str, what: str, trace: str = "") -> None:
@@ -283,7 +283,7 @@ class RunRecord:
         run = open_run(self.files.path)
         # There may be no time between SIGTERM and the SIGKILL that follows, and who presses Ctrl-C does not want to wait;
         # matplotlib, when it is imported in an exception hook, makes Python forget to exit as interrupted, too.
-        in_haste = self.postmortem.get("exit_reason") == "interrupted" or self.sigterm.received
+        in_haste = self.sigterm_step is not None or self.postmortem.get("exit_reason") in ("interrupted", "sigterm")
         if in_haste:  # to read all records takes seconds in a long run
             judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
         else:
@@ -354,9 +354,9 @@ class RunRecord:
 
     def _on_sigterm(self, frame: FrameType | None) -> None:
         """Called by the signal handler."""
+        self.sigterm_step, self.outlived_sigterm = self.state.global_step, False
         if self.ended:
             return
-        self.sigterm_step, self.outlived_sigterm = self.state.global_step, False
         if not self.loop.is_running():  # the program caught an exception before
             self.outlived_sigterm = True
             self.close(None, CAUGHT)
@@ -394,8 +394,7 @@ class RunRecord:
 
 def close_left(args: TrainingArguments, loop: TrainingLoop) -> None:
     """Write down the end of trainings of this process that were left without one, when the one of `args` begins."""
-    for record in OPEN[:]:
-        if not record.loop.goes_on_beside(loop):
-            smaller_batch = record.args is args and args.auto_find_batch_size
-            record.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
-            record.report()
+    for record in [one for one in OPEN if not one.loop.goes_on_beside(loop)]:
+        smaller_batch = record.args is args and args.auto_find_batch_size
+        record.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
+        record.report()
