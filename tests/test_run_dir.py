@@ -54,10 +54,11 @@ def write(folder, *wanted, start=0):
     return files
 
 
-def test_nothing_is_created_before_the_first_line(tmp_path):
+def test_no_file_is_created_before_its_first_line(tmp_path):
     files = RunDir(tmp_path / "a" / "b")
-    files.begin()
     assert not (tmp_path / "a").exists()
+    files.begin()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
     files.write_finding(finding(1))
     assert [file.name for file in (tmp_path / "a" / "b").iterdir()] == ["findings.jsonl"]
 

@@ -247,7 +247,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             record.begin(memory)
         except OSError as error:
             self.files.release()
-            raise DiagnosticsError(f"{error}; nothing is written down, and what is there stays as it is") from error
+            what = "nothing of this run is written down, and what is there stays as it is. For a record make room there, or"
+            raise DiagnosticsError(f"{error}; {what} choose another run_dir, and start again") from error
         self.run, self.sigterm = record, record.sigterm
 
     def _write_start(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> str | None:

@@ -134,19 +134,19 @@ class RunRecord:
                 `resumes` there had been.
         """
         if (self.files.path / HEARTBEAT).exists():
-            settle(self.files.path, CHECK_SECONDS)
+            self.guard("end of the run before", settle, self.files.path, CHECK_SECONDS)
         if memory is not None:
             self.with_state, self.saved_by = True, memory.get("start_id")
             self.saved_in, self.before = memory.get("resumes"), memory.get("start", {})
         self.files.begin(self.state.global_step, memory and memory["lines"], self.saved_by)
         here, path = self.files.lines[METRICS], self.files.path
         if memory is not None and here != (saved := memory["lines"].get(METRICS, 0)):
-            self.files.write_metadata(MEMORY, {"engine": memory["engine"]})
+            self.guard("memory.json", self.files.write_metadata, MEMORY, {"engine": memory["engine"]})
             console.logger.info(NOT_ALL_HERE, here, saved, path / METRICS, path / "attempts")
         self.watchdog.step = self.state.global_step
         self.watchdog.start()
         OPEN.append(self)
-        self.exits.install()
+        self.guard("crash.log", self.exits.install)
         self.sigterm.install()
 
     def write_start(

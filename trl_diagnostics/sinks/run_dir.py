@@ -91,7 +91,7 @@ class RunDir:
 
     Args:
         path (`str` or `Path`):
-            Folder; it is created when the first line is written.
+            Folder; it is created when a run begins.
     """
 
     def __init__(self, path: str | Path):
@@ -101,7 +101,9 @@ class RunDir:
         self.resumes = 0  # how many times a run went on in this folder
         self.attempt: str | None = None  # the folder in `attempts` that took what came after the checkpoint
         self.start_id = uuid.uuid4().hex
-        self.blocked = False  # by an earlier run that could not be moved out of the way
+        self.blocked = (
+            False  # by a folder that cannot be made, or an earlier run that could not be moved out of the way
+        )
         self.lock: FileIO | None = None
 
     def take(self) -> bool:
@@ -143,6 +145,7 @@ class RunDir:
                 `start_id` of what saved the checkpoint. Without it the run in the folder is taken for it.
         """
         self.blocked = True
+        self.path.mkdir(parents=True, exist_ok=True)
         for file in self._found((*LEFT_OVER, CRASH_LOG)):
             if file.name != CRASH_LOG or not file.stat().st_size:  # open, for a crash that did not come
                 file.unlink()

@@ -104,7 +104,7 @@ class Watchdog:
         """Write the first heartbeat and start watching."""
         self.since = self.looked = time.monotonic()
         self.faulthandler_taken = faulthandler.is_enabled()  # by the program, so that a crash leaves no crash.log
-        self._write(self.since, *available_memory())
+        self.guard("watchdog", self._write, self.since, *available_memory())
         threading.Thread(target=self._watch, name="trl-diagnostics", daemon=True).start()
 
     def stop(self) -> None:
