@@ -490,6 +490,8 @@ def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
         "number": 1,
         "step": 4,
         "records": 4,
+        "lines": {"metrics.jsonl": 4},
+        "attempt": "1",
         "with_state": True,
         "saved_by": load(copied, "run_metadata_start.json")["start_id"],
     }

@@ -101,9 +101,7 @@ class RunDir:
         self.resumes = 0  # how many times a run went on in this folder
         self.attempt: str | None = None  # the folder in `attempts` that took what came after the checkpoint
         self.start_id = uuid.uuid4().hex
-        self.blocked = (
-            False  # by a folder that cannot be made, or an earlier run that could not be moved out of the way
-        )
+        self.blocked = False  # by a folder that cannot be made, or by a run that could not be moved out of the way
         self.lock: FileIO | None = None
 
     def take(self) -> bool:
