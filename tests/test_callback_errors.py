@@ -174,6 +174,31 @@ def test_a_full_disk_does_not_end_training(tmp_path, caplog, monkeypatch):
     ]
 
 
+def test_a_disk_that_is_full_at_the_start_costs_only_what_is_written_then(tmp_path, monkeypatch):
+    real, full = run_dir.write_file, [True]
+
+    def write(file, data, sync=True):
+        if full:
+            raise OSError(28, "No space left on device")
+        real(file, data, sync)
+
+    class Frees(TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            full.clear()
+
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    (tmp_path / "diagnostics" / "postmortem.json").unlink()  # the end of this one has to be written first
+    beat = tmp_path / "diagnostics" / "heartbeat.json"
+    beat.write_text(beat.read_text().replace('"process_started": ', '"process_started": -'))
+    monkeypatch.setattr(run_dir, "write_file", write)
+    callback = DiagnosticsCallback()
+    train("sft", tmp_path, callback, [Frees()], max_steps=3)
+    assert list(callback.broken) == ["end of the run before", "watchdog", "coverage.json", "provenance"]
+    assert [record.step for record in records(tmp_path)] == [1, 2, 3, 3]
+    assert json.loads((tmp_path / "diagnostics" / "postmortem.json").read_text())["last_step"] == 3
+    assert beat.exists()
+
+
 def test_a_file_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
     def fail(self, coverage):
         raise OSError(5, "Input/output error")
@@ -193,7 +218,10 @@ def test_what_cannot_be_moved_out_of_the_way_is_not_mixed_with_the_new_run(tmp_p
     callback = DiagnosticsCallback()
     train("sft", tmp_path, callback, max_steps=2)
     assert list(callback.broken) == ["run directory"]
-    assert "nothing is written down, and what is there stays as it is" in callback.broken["run directory"]
+    assert callback.broken["run directory"] == (
+        f"DiagnosticsError: [Errno 17] File exists: '{folder / 'attempts'}'; nothing of this run is written down, and what "
+        "is there stays as it is. For a record make room there, or choose another run_dir, and start again"
+    )
     after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     assert after == before | {"attempts": b"a file of the user"}
 
@@ -210,7 +238,7 @@ def test_a_run_dir_that_cannot_be_made_does_not_end_training(tmp_path, caplog):
     callback = DiagnosticsCallback(run_dir=tmp_path / "file" / "diagnostics", custom_alerts=[LOSS_ALERT])
     trainer = train("sft", tmp_path / "out", callback, max_steps=32)
     assert trainer.state.global_step == 32
-    assert list(callback.broken) == ["run directory", "coverage.json", "metrics.jsonl", "findings.jsonl"]
+    assert list(callback.broken) == ["run directory"]
     assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]
 
 

@@ -34,14 +34,13 @@ from .metadata import about_diagnostics, config_of, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .options import check_choice, check_flag, check_function, check_path, check_seconds
-from .run_record import OPEN, RunRecord
+from .run_record import OPEN, RunRecord, close_left
 from .sinks import console
 from .sinks.exits import Sigterm, release_left
 from .sinks.postmortem import CAUGHT
 from .sinks.redact import redact, redact_name, redact_text
-from .sinks.run_dir import RunDir
+from .sinks.run_dir import RunDir, take_unused
 from .sinks.training_loop import TrainingLoop
-from .sinks.watchdog import unused
 from .sources.continuity import Continuity
 from .sources.probes import nonfinite_parameters
 from .stop import STOP_SEVERITIES, Stop, fail_together
@@ -57,7 +56,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     Args:
         run_dir (`str` or `Path`, *optional*):
-            Folder for everything that is written. Defaults to `<output_dir>/diagnostics`. While another process trains
+            Folder for everything that is written. Defaults to `<output_dir>/diagnostics`. While another training writes
             into it, a number is put behind its name.
         stop_on_critical (`bool`, *optional*, defaults to `False`):
             Whether a finding of a stable rule ends training, on all ranks at the same step. Resume from the checkpoint
@@ -216,7 +215,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         classes = [cls.__name__ for cls in type(args).__mro__]
         self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version())
-        self.files = RunDir(self._folder(args, state))
+        loop = TrainingLoop(state)
+        close_left(args, loop)
+        self.files = self._run_dir(args, state)
         self.engine = Engine(self.rules, self.metric_map.trainer, config_of(args, state), self.metric_map)
         memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
         self.resumed = memory is not None
@@ -227,18 +228,17 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._guard("run directory", self._begin_record, args, state, memory)
             self._greet(args, state)
             return
-        loop = TrainingLoop(state)
         release_left(loop)
         if self.checkpoint_on_sigterm:
             self.sigterm = Sigterm(lambda frame: None, loop, postpone=True)
             self.sigterm.install()
 
-    def _folder(self, args: TrainingArguments, state: TrainerState) -> Path:
+    def _run_dir(self, args: TrainingArguments, state: TrainerState) -> RunDir:
         wanted = Path(args.output_dir) / "diagnostics" if self.run_dir is None else Path(self.run_dir)
-        folder = unused(wanted) if state.is_world_process_zero else wanted
-        if folder != wanted:
-            console.logger.warning("TRL diagnostics: another process trains into %s, so this is %s", wanted, folder)
-        return folder
+        files = take_unused(wanted) if state.is_world_process_zero else RunDir(wanted)
+        if files.path != wanted:
+            console.logger.warning("TRL diagnostics: another training writes into %s, this is %s", wanted, files.path)
+        return files
 
     def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
         known = self.engine, self.rules, self.findings, self._guard
@@ -246,7 +246,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         try:
             record.begin(memory)
         except OSError as error:
-            raise DiagnosticsError(f"{error}; nothing is written down, and what is there stays as it is") from error
+            self.files.release()
+            what = "nothing of this run is written down, and what is there stays as it is. For a record make room there, or"
+            raise DiagnosticsError(f"{error}; {what} choose another run_dir, and start again") from error
         self.run, self.sigterm = record, record.sigterm
 
     def _write_start(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> str | None:
@@ -330,9 +332,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self._guard("findings.jsonl", self.files.write_finding, finding)
         key = f"{finding.rule}|{finding.metric}"
         self.episodes[key] += finding.state == "started"
-        if (
-            self.episodes[key] <= console.MOST_TOLD
-        ):  # a rule that comes and goes all the time must not fill screen and memory
+        if self.episodes[key] <= console.MOST_TOLD:  # one that comes and goes must not fill screen and memory
             self.findings.append(finding)
             if self.enable_live_warnings and finding.level > Severity.INFO:
                 self._guard("live warnings", console.show, finding, self.episodes[key] == console.MOST_TOLD)
@@ -377,6 +377,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._guard("summary", self._end)
         if self.run is not None:
             self._guard("end of the run", self.run.finish, self.stop.because)
+        if self.files is not None:
+            self.files.release()
         sigterm, self.run, self.sigterm = self.sigterm, None, None
         if sigterm is not None:
             sigterm.release()  # one that had to wait ends the process here, or does what the user wants it to
