@@ -163,8 +163,14 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
         return []
     found = [read_json(file) or {} for file in run.path.glob(f"{START}*.json")]
     known = [data for data in found if OF_A_RESUME <= section(data, "resumed").keys() and _config(data)]
-    # without its first start nobody knows by what the records before the resume were judged
-    return sorted(known, key=lambda data: data["resumed"]["number"]) if _config(run.metadata) else []
+    if not _config(run.metadata):  # nobody knows by what the records before the resume were judged
+        return []
+    stayed: list[dict[str, Any]] = []
+    for data in sorted(known, key=lambda data: data["resumed"]["number"]):
+        # one from an earlier checkpoint cut off what came after a later one
+        stayed = [one for one in stayed if one["resumed"]["records"] <= data["resumed"]["records"]]
+        stayed.append(data)
+    return stayed
 
 
 def _config(metadata: dict[str, Any]) -> dict[str, Any]:
