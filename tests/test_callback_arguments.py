@@ -79,18 +79,25 @@ def test_on_finding_is_called_for_each_start_and_end(tmp_path):
 
 
 def test_on_finding_that_raises_is_switched_off_and_training_goes_on(tmp_path, caplog):
+    word = "zq7hunter"
+
     def broken(finding):
-        raise KeyError("mine")
+        raise KeyError("mine", f"password={word}")
 
     callback = DiagnosticsCallback(custom_alerts=[LOSS_ALERT], on_finding=broken)
     trainer = train("sft", tmp_path, callback, [tiny.PoisonWeights(32)], max_steps=36)
     assert trainer.state.global_step == 36
     (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert error.getMessage() == "TRL diagnostics: on_finding switched off after an error; training goes on"
-    assert error.exc_info[0] is KeyError
+    head, *trace = error.getMessage().splitlines()
+    assert head == "TRL diagnostics: on_finding switched off after an error; training goes on"
+    assert trace[0] == "Traceback (most recent call last):" and any(line.endswith("in broken") for line in trace)
+    assert trace[-1] == "KeyError: ('mine', 'password=<redacted>')"
+    assert word not in caplog.text
     assert len(findings(tmp_path)) >= 2  # the files and the other findings are not affected
     summary = messages(caplog, "TRL diagnostics: ")[-1]
-    assert summary.endswith("\n  Error of the diagnostics themselves: on_finding (KeyError: 'mine')")
+    assert summary.endswith(
+        "\n  Error of the diagnostics themselves: on_finding (KeyError: ('mine', 'password=<redacted>'))"
+    )
 
 
 def test_live_warnings_can_be_switched_off(tmp_path, caplog):

@@ -141,7 +141,9 @@ def test_an_error_in_the_engine_is_said_once_and_training_goes_on(tmp_path, capl
     trainer = train("sft", tmp_path, callback, max_steps=5)
     assert trainer.state.global_step == 5
     (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert error.getMessage() == "TRL diagnostics: rules switched off after an error; training goes on"
+    head, *_, last = error.getMessage().splitlines()
+    assert head == "TRL diagnostics: rules switched off after an error; training goes on"
+    assert last == "ZeroDivisionError: division by zero"
     assert len(records(tmp_path)) == 6
     assert messages(caplog, "TRL diagnostics: no findings")[0].endswith(
         "  Error of the diagnostics themselves: rules (ZeroDivisionError: division by zero)"
@@ -172,6 +174,31 @@ def test_a_full_disk_does_not_end_training(tmp_path, caplog, monkeypatch):
     ]
 
 
+def test_a_disk_that_is_full_at_the_start_costs_only_what_is_written_then(tmp_path, monkeypatch):
+    real, full = run_dir.write_file, [True]
+
+    def write(file, data, sync=True):
+        if full:
+            raise OSError(28, "No space left on device")
+        real(file, data, sync)
+
+    class Frees(TrainerCallback):
+        def on_step_end(self, *args, **kwargs):
+            full.clear()
+
+    train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
+    (tmp_path / "diagnostics" / "postmortem.json").unlink()  # the end of this one has to be written first
+    beat = tmp_path / "diagnostics" / "heartbeat.json"
+    beat.write_text(beat.read_text().replace('"process_started": ', '"process_started": -'))
+    monkeypatch.setattr(run_dir, "write_file", write)
+    callback = DiagnosticsCallback()
+    train("sft", tmp_path, callback, [Frees()], max_steps=3)
+    assert list(callback.broken) == ["end of the run before", "watchdog", "coverage.json", "provenance"]
+    assert [record.step for record in records(tmp_path)] == [1, 2, 3, 3]
+    assert json.loads((tmp_path / "diagnostics" / "postmortem.json").read_text())["last_step"] == 3
+    assert beat.exists()
+
+
 def test_a_file_that_cannot_be_written_leaves_the_others(tmp_path, monkeypatch):
     def fail(self, coverage):
         raise OSError(5, "Input/output error")
@@ -191,7 +218,10 @@ def test_what_cannot_be_moved_out_of_the_way_is_not_mixed_with_the_new_run(tmp_p
     callback = DiagnosticsCallback()
     train("sft", tmp_path, callback, max_steps=2)
     assert list(callback.broken) == ["run directory"]
-    assert "nothing is written down, and what is there stays as it is" in callback.broken["run directory"]
+    assert callback.broken["run directory"] == (
+        f"DiagnosticsError: [Errno 17] File exists: '{folder / 'attempts'}'; nothing of this run is written down, and what "
+        "is there stays as it is. For a record make room there, or choose another run_dir, and start again"
+    )
     after = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     assert after == before | {"attempts": b"a file of the user"}
 
@@ -208,7 +238,7 @@ def test_a_run_dir_that_cannot_be_made_does_not_end_training(tmp_path, caplog):
     callback = DiagnosticsCallback(run_dir=tmp_path / "file" / "diagnostics", custom_alerts=[LOSS_ALERT])
     trainer = train("sft", tmp_path / "out", callback, max_steps=32)
     assert trainer.state.global_step == 32
-    assert list(callback.broken) == ["run directory", "coverage.json", "metrics.jsonl", "findings.jsonl"]
+    assert list(callback.broken) == ["run directory"]
     assert started(callback.findings) == [("alert_loss_gt_minus_1_for_3_steps", 30)]
 
 
@@ -232,3 +262,17 @@ def test_a_failing_probe_is_switched_off_alone(tmp_path, monkeypatch):
     train("sft", tmp_path, callback, max_steps=3)
     assert list(callback.broken) == ["weights probe"]
     assert [record.metrics.get("nonfinite_parameters", 0) for record in records(tmp_path)] == [None, None, None, 0]
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+def test_an_error_that_cannot_be_printed_ends_no_training(tmp_path):
+    def fail(finding):
+        raise Unprintable
+
+    callback = DiagnosticsCallback(custom_alerts=["sft: loss > 0 for 1 step -> low: high"], on_finding=fail)
+    assert train("sft", tmp_path, callback, max_steps=40).state.global_step == 40
+    assert callback.broken == {"on_finding": "Unprintable: it cannot be printed"}

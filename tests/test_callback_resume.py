@@ -18,7 +18,8 @@ import json
 import shutil
 
 import pytest
-from callback_kit import StopsAt, findings, lines, messages, records, replay, started, train, without_resume
+import tiny
+from callback_kit import Stage, StopsAt, findings, lines, messages, records, replay, started, train, without_resume
 
 from trl_diagnostics import DiagnosticsCallback
 
@@ -136,3 +137,38 @@ def test_a_second_training_in_the_same_folder_keeps_the_files_of_the_first(tmp_p
         train("sft", tmp_path, DiagnosticsCallback(), max_steps=steps)
     assert [record.step for record in records(tmp_path)] == [1, 2, 3, 3]
     assert len(lines(tmp_path, "attempts/1/metrics.jsonl")) == 3
+
+
+def test_a_resume_of_the_branch_that_was_given_up_goes_on_in_its_record(tmp_path, caplog):
+    options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2}
+    train("sft", tmp_path, resumable(), [StopsAt(6)], **options)
+    first = lines(tmp_path, "metrics.jsonl")[:6]
+    train("sft", tmp_path, resumable(), [StopsAt(4)], resume=str(tmp_path / "checkpoint-2"), **options)
+    callback = resumable()
+    train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-6"), **options)
+    logs = [line for line in lines(tmp_path, "metrics.jsonl") if line["phase"] == "train"]
+    assert logs[:6] == first and [line["step"] for line in logs] == list(range(1, 9))
+    assert [finding.to_json() for finding in findings(tmp_path)] == replay(callback, tmp_path)
+    assert messages(caplog, "TRL diagnostics: 2 of ") == []
+    shutil.rmtree(tmp_path / "diagnostics" / "attempts")
+    train("sft", tmp_path, resumable(), [StopsAt(6)], resume=str(tmp_path / "checkpoint-4"), **options)
+    folder = tmp_path / "diagnostics"
+    said = f"in {folder / 'metrics.jsonl'}. What else was in the folder is in {folder / 'attempts'}."
+    assert messages(caplog, "TRL diagnostics: 0 of ") == [
+        f"TRL diagnostics: 0 of 6 records before this resume are {said}"
+    ]
+
+
+def test_two_callbacks_in_one_training_do_not_write_into_one_folder(tmp_path, caplog):
+    for _ in range(2):
+        tiny.make_trainer("sft", tmp_path, [DiagnosticsCallback(), DiagnosticsCallback()], max_steps=2).train()
+    for folder in (tmp_path / "diagnostics", tmp_path / "diagnostics-2"):
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+        assert sorted(path.name for path in (folder / "attempts").iterdir()) == ["1"]
+    said = f"another training writes into {tmp_path / 'diagnostics'}, this is {tmp_path / 'diagnostics-2'}"
+    assert messages(caplog, "TRL diagnostics: another") == [f"TRL diagnostics: {said}"] * 2
+
+
+def test_a_training_that_was_left_does_not_keep_the_next_one_out(tmp_path):
+    for _ in range(2):
+        assert Stage(DiagnosticsCallback(), tmp_path).callback.files.path == tmp_path / "diagnostics"

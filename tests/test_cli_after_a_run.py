@@ -219,6 +219,21 @@ def test_checkpoints_of_which_none_is_fit(tmp_path, capsys):
     assert run_json(capsys, "checkpoints", tmp_path)[1]["go_on"] is None
 
 
+def test_all_checkpoints_of_a_run_without_a_run_directory(tmp_path, capsys):
+    logs = [{"step": step, "loss": 1 / step, "learning_rate": 1e-4, "epoch": 0.1} for step in range(10, 310, 10)]
+    _, second = (checkpoint(tmp_path, step, log_history=logs[: step // 10]) for step in (100, 200))
+    last = checkpoint(tmp_path, 300, float("nan"), log_history=logs)
+    code, document = run_json(capsys, "checkpoints", tmp_path)
+    assert [one["step"] for one in document["checkpoints"]] == [100, 200, 300]
+    assert (code, document["go_on"]) == (0, str(second))
+    listed = [one["step"] for one in run_json(capsys, "checkpoints", second)[1]["checkpoints"]]
+    assert listed == [100, 200]  # its log ends there
+    (last / "trainer_state.json").write_text("{")
+    document = run_json(capsys, "checkpoints", tmp_path)[1]
+    assert [(one["step"], one["foreign"]) for one in document["checkpoints"]] == [(100, ""), (200, ""), (300, "")]
+    assert (code, document["go_on"]) == (0, str(second))
+
+
 def test_no_checkpoints(tmp_path, capsys):
     run_dir(tmp_path)
     said = f"{tmp_path}: there is no checkpoint of this run on disk\n"
@@ -323,10 +338,22 @@ def test_against_the_metadata_of_another_run_and_as_json(tmp_path, capsys):
     assert {finding["severity"] for finding in document["findings"]} and code == 1
 
 
+def test_a_checkpoint_of_an_earlier_run_is_not_gone_on_from(tmp_path, capsys):
+    checkpoint(tmp_path, 100)
+    earlier = checkpoint(tmp_path, 900, without=["optimizer.pt"])
+    run_dir(tmp_path)
+    said = "It would go on as the same run.\n  From {}.\n"
+    assert validate(capsys, tmp_path, "seed: 0\n") == (0, said.format(tmp_path / "checkpoint-100"), "")
+    code, document = run_json(capsys, "validate-resume", earlier, "--config", tmp_path / "new.yaml")
+    assert (code, document["checkpoint"]) == (1, str(earlier))  # but from one that is named
+
+
 def test_json_as_a_config(tmp_path, capsys):
     run_dir(tmp_path)
     out = validate(capsys, tmp_path, '{"learning_rate": 0.0003, "seed": 7}', name="new.json")[1]
-    assert out.startswith("It would go on as another run: seed was 0 and is 7.\n  There is no checkpoint on disk")
+    assert out.startswith(
+        "It would go on as another run: seed was 0 and is 7.\n  There is no checkpoint of this run on"
+    )
 
 
 @pytest.mark.parametrize(

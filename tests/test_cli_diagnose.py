@@ -23,6 +23,7 @@ from cli_kit import BROKEN, HEALTHY, jsonl, recorded, run, run_dir, run_json, sh
 
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.engine.finding import Record
+from trl_diagnostics.metrics.catalogue import index
 from trl_diagnostics.sources.logs import open_run
 
 
@@ -266,7 +267,13 @@ def test_json_says_what_the_diagnosis_says(tmp_path, capsys):
         ),
         ([""], "diagnose: PATH is empty; '.' is the current folder"),
         (["nowhere"], "nowhere: no such file or folder"),
-        (["empty", "--trl-version", "new"], "--trl-version: 'new' is no release, expected something like '0.24.0'"),
+        *(
+            (
+                ["empty", "--trl-version", text],
+                f"--trl-version: {text!r} is no release, expected something like '0.24.0'",
+            )
+            for text in ("new", "9", "0.24.x", "0.24.0 or so", "")
+        ),
         (
             ["empty"],
             "empty: no run in it: no run directory, no trainer_state.json, no log in a format that can be read",
@@ -278,6 +285,16 @@ def test_usage(arguments, said, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     assert run(capsys, "diagnose", *arguments) == (2, "", said + "\n")
+
+
+def test_a_release_newer_than_any_known(tmp_path, capsys):
+    newest = index()["releases"][-1]
+    said = f"TRL 99.9 is newer than {newest}, the newest release whose metrics are known; read as {newest}"
+    log = jsonl(tmp_path / "log.jsonl", recorded()[1])
+    code, out, _ = run(capsys, "diagnose", log, "--trl-version", "99.9")
+    assert code == 0 and f"Note     {said}\n" in out
+    for version, notes in [("99.9", [said]), (newest, []), (f"{newest}.dev0", []), ("0.24.0rc1", [])]:
+        assert run_json(capsys, "diagnose", log, "--trl-version", version)[1]["runs"][0]["notes"] == notes
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, capsys):

@@ -222,6 +222,11 @@ def test_a_run_that_was_resumed_twice_with_other_arguments(tmp_path):
     made = check(tmp_path / "diagnostics")
     assert len(list((tmp_path / "diagnostics").glob("run_metadata_start*.json"))) == 3
     assert (made.records, made.last_step) == (90, 90)
+    # from an earlier checkpoint than the resume before
+    callbacks = [DiagnosticsCallback(custom_alerts=alert)]
+    train("sft", tmp_path, str(tmp_path / "checkpoint-20"), callbacks, max_steps=70, learning_rate=1e-4, **saving)
+    made = check(tmp_path / "diagnostics")
+    assert (made.records, made.last_step) == (70, 70)
 
 
 # Recorded runs

@@ -29,7 +29,7 @@ import psutil
 import pytest
 from safetensors.numpy import save_file
 
-from trl_diagnostics import DiagnosticsError, Finding, Record
+from trl_diagnostics import DiagnosticsError, Finding, Record, ending
 from trl_diagnostics.cli import main
 from trl_diagnostics.diagnosis import diagnose
 from trl_diagnostics.ending import UNREADABLE, VANISHED, how_it_ended, read_postmortem
@@ -538,3 +538,14 @@ def test_a_folder_without_a_run_is_an_error(make, tmp_path):
     with pytest.raises(DiagnosticsError) as error:
         read_postmortem(folder)
     assert str(error.value) == f"{folder}: no run directory; expected a folder with metrics.jsonl or heartbeat.json"
+
+
+def test_each_file_is_read_once_for_an_answer(tmp_path, gone, monkeypatch):
+    """Those of a run that goes on change, and one answer must not be of two moments."""
+    run(tmp_path, gone, [record(9)])
+    seen = []
+    for name in ("read_heartbeat", "read_json", "tail"):
+        real = getattr(ending, name)
+        monkeypatch.setattr(ending, name, lambda path, real=real: seen.append(path) or real(path))
+    assert read_postmortem(tmp_path)["last_step"] == 9
+    assert sorted(seen) == [tmp_path, tmp_path / "metrics.jsonl", tmp_path / "postmortem.json"]

@@ -51,7 +51,6 @@ from trl_diagnostics.sinks.identity import (
     dataset_identity,
     fingerprint,
     model_identity,
-    reward_identity,
     tokenizer_identity,
 )
 from trl_diagnostics.sinks.json_value import digest, json_value
@@ -609,35 +608,6 @@ def test_nothing_planted_is_in_the_record(repository, monkeypatch):
     assert record["git"]["remote"] == "https://<redacted>@example.com/repo.git"
     assert record["model"]["name_or_path"] == "https://<redacted>@example.com/model"
     assert "login(token='<redacted>')" in record["git"]["diff"] and len(planted) > 30
-
-
-class Length:
-    def __init__(self, factor):
-        self.factor = factor
-
-    def __call__(self, completions, **kwargs):
-        return [self.factor * len(completion) for completion in completions]
-
-
-def test_reward_functions_are_told_by_their_source():
-    def good(completions, **kwargs):
-        return [1.0 for _ in completions]
-
-    first = reward_identity([good, functools.partial(good, x=1), Length(2.0), len])
-    assert [one.split()[0] for one in first.values()] == ["good", "good", "Length", "len"]
-    assert first["0"] == first["1"] and first["3"] == "len"
-
-    def good(completions, **kwargs):  # noqa: F811
-        return [0.5 for _ in completions]
-
-    assert reward_identity([good])["0"] != first["0"]
-    assert reward_identity(None) is None
-
-
-def test_a_reward_model_is_told_by_its_weights():
-    torch.manual_seed(0)
-    model, other = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
-    assert reward_identity([model]) == reward_identity([model]) != reward_identity([other])
 
 
 def test_saving_a_model_does_not_make_it_another_one(tmp_path):

@@ -139,6 +139,29 @@ IN_TEXT = [
     ("Incorrect API key provided: {}.", "Incorrect API key provided: <redacted>"),
     ("token={}", "token=<redacted>"),
     ("  token: {}", "  token: <redacted>"),
+    ('{{\n  "password":\n    "{}",\n  "a": 1}}', '{\n  "password":\n    "<redacted>",\n  "a": 1}'),
+    ('+    "password":\n+        "{}"', '+    "password":\n+        "<redacted>"'),
+    ('password = (\n    "{}"\n)', 'password = (\n    "<redacted>"\n)'),
+    ("password:\n  {}", "password:\n  <redacted>"),
+    ("private_key: |\n  {} a\n  b\nlr: 1", "private_key: |\n  <redacted>\nlr: 1"),
+    ("train.py --token \\\n  {} --lr 3", "train.py --token \\\n  <redacted> --lr 3"),
+    ('login("{}")', 'login("<redacted>")'),
+    ('login(token="{}")', 'login(token="<redacted>")'),
+    ("hub.login(r'{}', add_to_git_credential=True)", "hub.login(r'<redacted>', add_to_git_credential=True)"),
+    ("api.login('bob', \"{}\", True)", "api.login('<redacted>\", True)"),
+    ('login(\n    "bob",\n    "{}",\n)', 'login(\n    "<redacted>",\n)'),
+    ('client.set_api_key("{}")', 'client.set_api_key("<redacted>")'),
+    ('{{"username":"bob","key":"{}"}}', '{"username":"bob","key":"<redacted>"}'),
+    ('{{\\"key\\": \\"{}\\", \\"username\\": 1}}', '{\\"key\\": \\"<redacted>\\", \\"username\\": 1}'),
+    ("authenticate(username='bob', key='{}')", "authenticate(username='bob', key='<redacted>')"),
+    ("user=bob pass={} lr=3", "user=bob pass=<redacted> lr=3"),
+    ("send --pass {} now", "send --pass <redacted> now"),
+    ('{{"pass": "{}"}}', '{"pass": "<redacted>"}'),
+    ("password\t{}", "password\t<redacted>"),
+    ("401 (password {})", "401 (password <redacted>)"),
+    ("the token is {}.", "the token is <redacted>."),
+    ("the hub_token was '{}'", "the hub_token was '<redacted>'"),
+    ("your API key is {}, keep it", "your API key is <redacted>, keep it"),
 ]
 
 # What looks like one and is none.
@@ -161,7 +184,38 @@ KEPT = [
     "kl_per_token=0.1 next_token='the' logps/rejected=-3 mean_token_accuracy: 0.9",
     "2026-11-20T14:23:10+00:00 step: 12 loss: 0.69 lr: 3e-04",
     'File "train.py", line 3, in <module>\n    trainer.train()\nValueError: bad value',
+    "the token is missing; the token is </s>, the pad token is pad12345 and each token was seen 12 times",
+    "password is required (password missing), wrong password again! The secret is out",
+    "token\tcount\nthe\t1234\ntoken 1234\n",
+    "pass=3 pass=0.31 pass=61% pass=12/20 pass = first, backward pass: 3\npass: 12\nPASS: tests/test_a1.py",
+    'login(args) login(os.environ["HF_TOKEN"]) def login(token): print("login", "x1")',
+    'tokenizer.set_pad_token("<pad>") add_token("think1") {"key": "loss1", "value": "username"}',
+    'class AccessToken:\n    """What a service gives."""',
+    'credentials:\n  user: bob\n"password":\n}',
 ]
+
+# Words of trainings, and what may stand beside them.
+HARMLESS = (
+    "token_accuracy max_tokens num_tokens pad_token eos_token bos_token image_token pass@1 pass@k pass_rate forward_pass "
+    "key_padding_mask key_states tokens token_type_ids per_token_kl next_token tokenizer keys author passes login_step"
+).split()
+BESIDE = ["512", "0.3", "1e-06", "<pad>", "</s>", "<|im_end|>", "[MASK]", "None", "True", "nan"]
+FORMS = [
+    "{}={}",
+    "{} = {}",
+    "{}: {}",
+    "{} {}",
+    "{} is {}",
+    "({} {})",
+    "{}\t{}",
+    "{!r}: {}",
+    "--{} {}",
+    "{}:\n  {}",
+    "{}({})",
+]
+SECRET = ["password", "hub_token", "api_key", "DB_PASSWORD", "wandb_api_key", "client_secret", "my_passwd"]
+PLAIN = ["{}={}", "{} = {}", "{}: {}", "{} is {}", "x {} was '{}'", "({} is {})", "{}\t{}", "{!r}: {!r}", "--{} {}"]
+BROKEN = ["{}:\n  {}", "{!r}:\n {!r}", "{!r}:\n\n    {!r}", "{} = \\\n  '{}'", "{} = (\n    '{}'\n)", "set_{}({!r})"]
 
 
 @pytest.mark.parametrize("secret", KNOWN.values(), ids=KNOWN)
@@ -218,6 +272,10 @@ def test_json_is_searched_in_values_and_keys(secret):
         ({"columns": ["token", "label"]}, {"columns": ["token", "label"]}),
         ({"token_hash": "ab12", "tokens": [1, 2]}, {"token_hash": "ab12", "tokens": [1, 2]}),
         ({"key": WORD, "secret": WORD, "region": "x"}, {"key": REDACTED, "secret": REDACTED, "region": "x"}),
+        ({"username": "bob", "key": WORD}, {"username": "bob", "key": REDACTED}),
+        ({"pass": WORD, "b": {"pass": 0.3}}, {"pass": REDACTED, "b": {"pass": 0.3}}),
+        ({"pass": "61%"}, {"pass": "61%"}),
+        (["--pass", WORD], ["--pass", REDACTED]),
         ({"key": "prompt", "value": "3"}, {"key": "prompt", "value": "3"}),
         ([1, 2.5, True, None, ()], [1, 2.5, True, None, []]),
     ],
@@ -325,6 +383,17 @@ def test_no_surroundings_save_a_known_secret(before, name, after):
     assert_gone(redact_text(f"{before} {KNOWN[name]} {after}"), KNOWN[name])
 
 
+@given(st.lists(st.tuples(st.sampled_from(FORMS), st.sampled_from(HARMLESS), st.sampled_from(BESIDE)), max_size=6))
+def test_words_of_trainings_stay(parts):
+    text = "\n".join(form.format(name, value) for form, name, value in parts)
+    assert redact_text(text) == text
+
+
+@given(st.sampled_from(PLAIN + BROKEN), st.sampled_from(SECRET), st.sampled_from([WORD, "hunter2", "tr0ub4dor@3"]))
+def test_a_value_beside_a_secret_name_goes(form, name, value):
+    assert redact_text(f"lr=1\n{form.format(name, value)}\nb=2") == f"lr=1\n{form.format(name, REDACTED)}\nb=2"
+
+
 def shape(value):
     if isinstance(value, dict):
         return [shape(one) for one in value.values()]
@@ -340,7 +409,7 @@ def assert_gone(text, secret):
 
 @pytest.mark.parametrize("piece", ["a", "=", "'\"", "-", "password=x ", "password:", "eyJ", "https://", "a:", "\\",
                                    "-----BEGIN PRIVATE KEY-----\n", "A" * 64 + "\n", "sk-", "login ", "Cookie: ",
-                                   "?sig=", "password=(", "--token ", "Bearer ", "wandb login ", "- ", "x: "])  # fmt: skip
+                                   "?sig=", "password=(", "--token ", "login('a', ", "{username:", "password is ", "password: |\n a\n", "{'key': ", "Bearer ", "wandb login ", "- ", "x: "])  # fmt: skip
 def test_time_grows_with_the_length_of_a_text_and_not_faster(piece):
     short, long = piece * (20_000 // len(piece)), piece * (160_000 // len(piece))
     assert seconds(long) < 40 * seconds(short) + 0.2  # 8 times as long; 64 times would be the square

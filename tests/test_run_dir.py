@@ -14,18 +14,24 @@
 
 """The files a run leaves: strict JSON lines, one story per file, nothing thrown away."""
 
+import errno
+import fcntl
 import json
 import math
 import os
 import resource
+import shutil
+import signal
+import subprocess
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from trl_diagnostics import DiagnosticsError, Finding, Record
 from trl_diagnostics.sinks import run_dir
-from trl_diagnostics.sinks.run_dir import RunDir, check_is_run_dir, last_metadata, read_json, write_json
+from trl_diagnostics.sinks.run_dir import RunDir, check_is_run_dir, last_metadata, read_json, take_unused, write_json
 
 
 def record(step, phase="train", **metrics):
@@ -48,10 +54,11 @@ def write(folder, *wanted, start=0):
     return files
 
 
-def test_nothing_is_created_before_the_first_line(tmp_path):
+def test_no_file_is_created_before_its_first_line(tmp_path):
     files = RunDir(tmp_path / "a" / "b")
-    files.begin()
     assert not (tmp_path / "a").exists()
+    files.begin()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
     files.write_finding(finding(1))
     assert [file.name for file in (tmp_path / "a" / "b").iterdir()] == ["findings.jsonl"]
 
@@ -324,6 +331,79 @@ def test_a_resume_from_a_checkpoint_that_does_not_say_by_whom_goes_on_with_what_
     assert steps(tmp_path / "metrics.jsonl") == [1, 2]
 
 
+def branch(folder, start, end, before=None):
+    """A training from one step to another; returns who saved its checkpoints, and the lines that each one knows of."""
+    files = RunDir(folder)
+    files.begin(start, *before or ())
+    kept = {"resumed": {"step": start, **files.kept()}} if start else {}
+    files.write_metadata(run_dir.START, {"from": start, **kept})
+    saved = {start: (dict(files.lines), files.start_id)}
+    for step in range(start + 1, end + 1):
+        files.write_record(record(step, branch=start))
+        if step % 20 == 1:
+            files.write_finding(finding(step))
+        saved[step] = dict(files.lines), files.start_id
+    files.close()
+    return saved
+
+
+def story(folder, name="metrics.jsonl"):
+    """From where to where each branch goes, as (step from which it went on, first step, last step)."""
+    data = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    found = {}
+    for line in data:
+        found.setdefault(line["metrics"]["branch"], []).append(line["step"])
+    assert [line["step"] for line in data] == [step for steps in found.values() for step in steps]
+    return [(start, steps[0], steps[-1]) for start, steps in found.items()]
+
+
+def test_a_resume_of_a_branch_that_was_given_up_has_its_own_record(tmp_path):
+    first = branch(tmp_path, 0, 60)
+    second = branch(tmp_path, 20, 45, first[20])
+    third = branch(tmp_path, 60, 70, first[60])
+    assert story(tmp_path) == [(0, 1, 60), (60, 61, 70)]
+    assert steps(tmp_path / "findings.jsonl") == [1, 21, 41, 61]
+    assert [last_metadata(tmp_path, n).get("from") for n in (0, 1, 2)] == [0, 60, None]
+    assert story(tmp_path / "attempts" / "2") == [(0, 1, 20), (20, 21, 45)]
+    branch(tmp_path, 40, 50, second[40])  # and back again
+    assert story(tmp_path) == [(0, 1, 20), (20, 21, 40), (40, 41, 50)]
+    branch(tmp_path, 65, 66, third[65])
+    assert story(tmp_path) == [(0, 1, 60), (60, 61, 65), (65, 66, 66)]
+    assert steps(tmp_path / "findings.jsonl") == [1, 21, 41, 61]
+
+
+def test_a_branch_comes_back_over_several_resumes(tmp_path):
+    first = branch(tmp_path, 0, 60)
+    second = branch(tmp_path, 40, 50, first[40])
+    branch(tmp_path, 50, 55, second[50])
+    branch(tmp_path, 10, 15, first[10])
+    branch(tmp_path, 60, 61, first[60])
+    assert story(tmp_path) == [(0, 1, 60), (60, 61, 61)]
+
+
+@pytest.mark.parametrize("also_metadata", [False, True])
+def test_a_branch_of_which_a_part_is_gone_is_not_mixed_with_another_one(also_metadata, tmp_path):
+    first = branch(tmp_path, 0, 60)
+    branch(tmp_path, 20, 40, first[20])
+    shutil.rmtree(tmp_path / "attempts" / "1")
+    if also_metadata:  # as of an earlier release
+        data = read_json(tmp_path / "run_metadata_start_1.json")
+        write_json(tmp_path / "run_metadata_start_1.json", data | {"resumed": {"records": 20}})
+    branch(tmp_path, 60, 70, first[60])
+    assert story(tmp_path) == ([] if also_metadata else [(0, 1, 20)]) + [(60, 61, 70)]
+
+
+def test_a_branch_without_findings_has_no_file_of_them(tmp_path):
+    first = begun(tmp_path)
+    first.write_record(record(2))
+    other = RunDir(tmp_path)
+    other.begin(1, {"metrics.jsonl": 1}, first.start_id)
+    other.write_metadata(run_dir.START, {"resumed": other.kept()})
+    other.write_finding(finding(2))
+    RunDir(tmp_path).begin(2, {"metrics.jsonl": 2}, first.start_id)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2] and not (tmp_path / "findings.jsonl").exists()
+
+
 def test_without_a_run_there_are_no_metadata(tmp_path):
     assert last_metadata(tmp_path) == last_metadata(tmp_path / "nothing") == {}
 
@@ -383,3 +463,80 @@ def test_a_run_directory_is_told_by_its_files(name, tmp_path):
         check_is_run_dir(tmp_path)
     (tmp_path / name).write_text('{"step": 1, "time": 1.0, "phase": "train", "metrics": {}}\n')
     check_is_run_dir(tmp_path)
+
+
+# Several trainings at once
+
+TAKES = """
+import os, sys, time
+from pathlib import Path
+from trl_diagnostics.sinks.run_dir import take_unused
+for line in sys.stdin:
+    files = take_unused(Path(line.strip()))
+    forked = sys.argv[1:] == ["fork"]
+    if forked and os.fork():
+        continue
+    print(files.path.name, flush=True)
+    if forked:
+        time.sleep(60)
+"""
+
+
+@contextmanager
+def processes(number, *arguments):
+    """Each takes the folders of which it is told on its standard input."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    command = [sys.executable, "-c", TAKES, *arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = [subprocess.Popen(command, env=environment, start_new_session=True, **pipes) for _ in range(number)]
+    try:
+        yield started
+    finally:
+        for process in started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdin.close()
+            process.stdout.close()
+
+
+def test_of_processes_that_start_at_once_each_has_a_folder_of_its_own(tmp_path):
+    with processes(3) as started:
+        for i in range(20):
+            for process in started:
+                process.stdin.write(f"{tmp_path / str(i)}\n")
+            taken = [process.stdout.readline().strip() for process in started]
+            assert sorted(taken) == [str(i), f"{i}-2", f"{i}-3"]
+
+
+@pytest.mark.parametrize("arguments", [(), ("fork",)], ids=["alone", "with a forked process that outlives it"])
+def test_a_folder_is_free_again_when_its_process_was_killed(arguments, tmp_path):
+    with processes(1, *arguments) as (process,):
+        process.stdin.write(f"{tmp_path / 'a'}\n")
+        assert process.stdout.readline() == "a\n"
+        process.send_signal(signal.SIGSTOP)  # it does not have to do anything for it
+        assert take_unused(tmp_path / "a").path.name == "a-2"
+        process.kill()
+        process.wait()
+        assert take_unused(tmp_path / "a").path.name == "a"
+
+
+def test_a_folder_is_taken_until_it_is_released(tmp_path):
+    first = take_unused(tmp_path / "a")
+    (tmp_path / "a" / "run.lock").read_bytes()  # as an upload to the Hub does
+    second = take_unused(tmp_path / "a")
+    assert (first.path.name, second.path.name) == ("a", "a-2")
+    first.release()
+    assert take_unused(tmp_path / "a").path.name == "a"
+
+
+def test_where_there_are_no_locks_the_folder_is_taken(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    first = take_unused(tmp_path / "a")
+    monkeypatch.setattr(run_dir, "fcntl", None)  # Windows
+    second = take_unused(tmp_path / "a")
+    third = take_unused(tmp_path / "a" / "run.lock" / "not a folder")
+    assert first.path == second.path and third.path.name == "not a folder"

@@ -101,7 +101,7 @@ def test_a_run_leaves_these_files(tmp_path, reports):
     )
     assert sorted(path.name for path in (tmp_path / "diagnostics").iterdir()) == [
         *("coverage.json", "findings.jsonl", "heartbeat.json", "metrics.jsonl", "postmortem.json"),
-        *("run_metadata_final.json", "run_metadata_start.json"),
+        *("run.lock", "run_metadata_final.json", "run_metadata_start.json"),
     ]
     begun = load(tmp_path, "run_metadata_start.json")
     assert (begun["schema_version"], begun["trainer"]) == (1, "sft")
@@ -443,7 +443,7 @@ def test_two_processes_do_not_write_into_one_folder(tmp_path, caplog):
     folder = tmp_path / "diagnostics-2"
     assert json.loads((folder / "postmortem.json").read_text())["last_step"] == 3
     assert json.loads((folder / "attempts" / "1" / "postmortem.json").read_text())["last_step"] == 2
-    said = f"another process trains into {tmp_path / 'diagnostics'}, so this is {folder}"
+    said = f"another training writes into {tmp_path / 'diagnostics'}, this is {folder}"
     assert len(messages(caplog, f"TRL diagnostics: {said}")) == 2
 
 
@@ -455,7 +455,7 @@ def test_after_a_run_that_ended_well_nothing_is_said(tmp_path, caplog):
 
 def test_all_files_of_the_run_before_move(tmp_path):
     train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
-    left = {path.name for path in (tmp_path / "diagnostics").iterdir()} | {"hang.log", "crash.log"}
+    left = {path.name for path in (tmp_path / "diagnostics").iterdir()} - {"run.lock"} | {"hang.log", "crash.log"}
     for name in ("hang.log", "crash.log"):
         (tmp_path / "diagnostics" / name).write_text("x")
     train("sft", tmp_path, DiagnosticsCallback(), max_steps=1)
@@ -490,6 +490,8 @@ def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
         "number": 1,
         "step": 4,
         "records": 4,
+        "lines": {"metrics.jsonl": 4},
+        "attempt": "1",
         "with_state": True,
         "saved_by": load(copied, "run_metadata_start.json")["start_id"],
     }

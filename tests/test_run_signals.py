@@ -67,10 +67,23 @@ def test_a_handler_of_the_user_goes_before_us(tmp_path, handled, reports):
     assert reports[0][2] is False  # no time for pictures
 
 
-def test_a_run_that_goes_on_to_its_end_has_reached_it(tmp_path, handled):
+def test_a_run_that_goes_on_to_its_end_has_reached_it(tmp_path, handled, caplog, reports):
     kill = Raises(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     train("sft", tmp_path, DiagnosticsCallback(), [kill], max_steps=6)
     assert ended(tmp_path) == ("completed", 6) and handled == [signal.SIGTERM]
+    said = "Training reached its end, step 6. SIGTERM had come before."
+    assert load(tmp_path, "postmortem.json")["what"] == said
+    assert messages(caplog, "TRL diagnostics: training ended") == [] and reports[0][2] is True
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_rule_that_ends_a_run_later_is_the_reason(goes_on, tmp_path, handled, reports):
+    kill = Raises(2 if goes_on else 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    train("sft", tmp_path, callback, [kill, tiny.PoisonWeights(4)], max_steps=9)
+    assert ended(tmp_path) == ("stopped_by_rule" if goes_on else "sigterm", 4) and handled == [signal.SIGTERM]
+    assert load(tmp_path, "postmortem.json")["what"].endswith(" SIGTERM had come before.") is goes_on
+    assert reports[0][2] is goes_on
 
 
 def test_a_checkpoint_first(tmp_path, handled):

@@ -37,7 +37,6 @@ from trl_diagnostics.sinks.watchdog import (
     available_memory,
     identity,
     is_alive,
-    is_in_use,
 )
 
 
@@ -262,33 +261,6 @@ def test_a_process_is_told_by_more_than_its_number():
     assert is_alive(me)
     assert not is_alive(me | {"process_started": me["process_started"] + 100})
     assert not is_alive(me | {"pid": 2**22 + 1})
-
-
-BEAT = {"time": 0, "step": 1, "doing": "step", "left": False, "hangs": [], "rss_bytes": 1, "available_bytes": 1}
-BEAT |= {"total_bytes": 1}
-
-
-@pytest.mark.parametrize(
-    ("change", "ended", "expected"),
-    [
-        ({}, None, True),
-        ({}, {"exit_reason": "hang"}, True),
-        ({}, {"exit_reason": "completed"}, False),
-        ({}, {"of": "another tool"}, False),
-        ({"host": "another"}, None, False),
-        ({"pid_namespace": "pid:[1]"}, None, False),
-        ({"pid_namespace": ...}, None, True),  # of an earlier release
-        ({"pid": ...}, None, False),
-        ({"process_started": 1.0}, None, False),
-        ({"time": 0.0}, None, False),
-    ],
-)
-def test_a_folder_into_which_another_process_trains_is_in_use(change, ended, expected, tmp_path):
-    beat = BEAT | identity(psutil.Process(os.getppid())) | {"time": time.time()} | change
-    write_json(tmp_path / "heartbeat.json", {key: value for key, value in beat.items() if value is not ...})
-    if ended is not None:
-        write_json(tmp_path / "postmortem.json", ended)
-    assert is_in_use(tmp_path) is expected
 
 
 @pytest.mark.parametrize(

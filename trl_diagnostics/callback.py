@@ -22,7 +22,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
@@ -30,23 +29,21 @@ from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.rulebook import collect_rules
 from .guard import Guard
-from .metadata import about_diagnostics, config_of, training_loop, trl_version
+from .metadata import about_diagnostics, batch_loss, config_of, training_loop, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .options import check_choice, check_flag, check_function, check_path, check_seconds
-from .run_record import OPEN, RunRecord
+from .run_record import OPEN, RunRecord, close_left
 from .sinks import console
 from .sinks.exits import Sigterm, release_left
 from .sinks.postmortem import CAUGHT
 from .sinks.redact import redact, redact_name, redact_text
-from .sinks.run_dir import PREFLIGHT, RunDir
+from .sinks.run_dir import PREFLIGHT, RunDir, take_unused
 from .sinks.training_loop import TrainingLoop
-from .sinks.watchdog import unused
 from .sources.continuity import Continuity
+from .sources.gradients import drop_gradients
 from .sources.preflight import look_before
 from .sources.probes import Probes
-from .sources.gradients import drop_gradients
-from .sources.weights_probe import nonfinite_parameters
 from .stop import STOP_SEVERITIES, Stop, fail_together
 
 
@@ -71,7 +68,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     Args:
         run_dir (`str` or `Path`, *optional*):
-            Folder for everything that is written. Defaults to `<output_dir>/diagnostics`. While another process trains
+            Folder for everything that is written. Defaults to `<output_dir>/diagnostics`. While another training writes
             into it, a number is put behind its name.
         stop_on_critical (`bool`, *optional*, defaults to `False`):
             Whether a finding of a stable rule ends training, on all ranks at the same step. Resume from the checkpoint
@@ -221,7 +218,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.run = self.sigterm = self.probes = None
         self._guard("start", self._begin, args, state)
         if self.engine is not None and (state.is_world_process_zero or self.stop_on_critical):
-            self.probes = self._guard("probes", Probes, args, self.engine.config, kwargs["model"])
+            self.probes = Probes(args, self.engine.config, self.metric_map, self._guard)
+            self._guard("weights probe", self.probes.begin, state.global_step, kwargs.get("model"))
         if self.run is not None:
             mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
             if self.preflight and state.global_step == 0:
@@ -232,7 +230,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _begin(self, args: TrainingArguments, state: TrainerState) -> None:
         classes = [cls.__name__ for cls in type(args).__mro__]
         self.metric_map = MetricMap(trainer_of(classes) or "unknown", trl_version())
-        self.files = RunDir(self._folder(args, state))
+        loop = TrainingLoop(state)
+        close_left(args, loop)
+        self.files = self._run_dir(args, state)
         self.engine = Engine(self.rules, self.metric_map.trainer, config_of(args, state), self.metric_map)
         memory = self._guard("state from the checkpoint", self._restore, state) if state.global_step > 0 else None
         self.resumed = memory is not None
@@ -243,18 +243,17 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._guard("run directory", self._begin_record, args, state, memory)
             self._greet(args, state)
             return
-        loop = TrainingLoop(state)
         release_left(loop)
         if self.checkpoint_on_sigterm:
             self.sigterm = Sigterm(lambda frame: None, loop, postpone=True)
             self.sigterm.install()
 
-    def _folder(self, args: TrainingArguments, state: TrainerState) -> Path:
+    def _run_dir(self, args: TrainingArguments, state: TrainerState) -> RunDir:
         wanted = Path(args.output_dir) / "diagnostics" if self.run_dir is None else Path(self.run_dir)
-        folder = unused(wanted) if state.is_world_process_zero else wanted
-        if folder != wanted:
-            console.logger.warning("TRL diagnostics: another process trains into %s, so this is %s", wanted, folder)
-        return folder
+        files = take_unused(wanted) if state.is_world_process_zero else RunDir(wanted)
+        if files.path != wanted:
+            console.logger.warning("TRL diagnostics: another training writes into %s, this is %s", wanted, files.path)
+        return files
 
     def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
         known = self.engine, self.rules, self.findings, self._guard
@@ -262,7 +261,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         try:
             record.begin(memory)
         except OSError as error:
-            raise DiagnosticsError(f"{error}; nothing is written down, and what is there stays as it is") from error
+            self.files.release()
+            what = "nothing of this run is written down, and what is there stays as it is. For a record make room there, or"
+            raise DiagnosticsError(f"{error}; {what} choose another run_dir, and start again") from error
         self.run, self.sigterm = record, record.sigterm
 
     def _write_start(self, args: TrainingArguments, state: TrainerState, parts: dict[str, Any]) -> str | None:
@@ -318,7 +319,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             return
         self.stop.notice_ignored(state)
         logs = logs if isinstance(logs, dict) else {}
-        record = self._guard("metric names", self._record, state.global_step, logs, kwargs.get("model"))
+        safe = {redact_name(key) if type(key) is str else key: value for key, value in logs.items()}
+        record = self._guard("metric names", self.probes.record, state.global_step, safe, kwargs.get("model"))
         if record is None:
             return
         self._take(record, args, state)
@@ -339,24 +341,11 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, args, state)
 
-    def _record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
-        safe = {redact_name(key) if type(key) is str else key: value for key, value in logs.items()}
-        metrics = self.metric_map.record(safe)
-        phase = self.metric_map.phase_of(metrics)
-        if phase in ("train", "eval") and model is not None:
-            # None, so that the record is the same, once the probe has been switched off
-            metrics["nonfinite_parameters"] = self._guard("weights probe", nonfinite_parameters, model)
-        if phase == "train" and self.probes is not None and model is not None:
-            metrics |= self._guard("probes", self.probes.at_log, step, model) or {}
-        return Record(step, time.time(), phase, metrics)
-
     def _report(self, finding: Finding, args: TrainingArguments, state: TrainerState) -> None:
         self._guard("findings.jsonl", self.files.write_finding, finding)
         key = f"{finding.rule}|{finding.metric}"
         self.episodes[key] += finding.state == "started"
-        if (
-            self.episodes[key] <= console.MOST_TOLD
-        ):  # a rule that comes and goes all the time must not fill screen and memory
+        if self.episodes[key] <= console.MOST_TOLD:  # one that comes and goes must not fill screen and memory
             self.findings.append(finding)
             if self.enable_live_warnings and finding.level > Severity.INFO:
                 self._guard("live warnings", console.show, finding, self.episodes[key] == console.MOST_TOLD)
@@ -371,14 +360,14 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.probes is None:
             return
         self.probes.clock.batch_ends()
-        step = state.global_step + 1  # the one that is being made
-        seen_before = self.probes.gradients is not None and self.probes.gradients.bad is not None
-        bad = self._guard("gradient probe", self.probes.before_optimizer_step, step, kwargs["model"])
-        if bad is not None and not seen_before and self.run is not None:
+        model, step = kwargs["model"], state.global_step + 1  # the one that is being made
+        known = self.probes.has_bad_gradients
+        bad = self._guard("gradient probe", self.probes.before_optimizer_step, step, model)
+        if bad is not None and not known and self.run is not None:
             metrics = {**bad.metrics(), "gradients": float(bad.total), "batch_loss": batch_loss()}
             self._take(Record(step, time.time(), "probe", metrics), args, state)
-        if bad is not None and self.stop.stops("gradients_nonfinite"):  # known to all ranks without asking
-            drop_gradients(kwargs["model"])
+        if bad is not None and self.stop.by("gradients_nonfinite"):  # all ranks know without asking each other
+            drop_gradients(model)
             control.should_training_stop |= args.world_size == 1
 
     def on_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -390,6 +379,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             control.should_training_stop |= self.stop.on_any_rank(args, state)
         if self.checkpoint_on_sigterm and self.stop.on_sigterm(args, self.sigterm):
             control.should_save = control.should_training_stop = True
+        if self.probes is not None:
+            self.probes.clock.step_ends()
         self._beat("save" if control.should_save else "evaluate" if control.should_evaluate else "data")
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -397,17 +388,26 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self._beat("data")
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.probes is not None:
+            self.probes.clock.step_begins()
         self._beat("step")
 
-    on_substep_end = on_step_begin
+    def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.probes is not None:
+            self.probes.clock.batch_ends()
+        self._beat("step")
 
     def on_prediction_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._beat("evaluate")
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.probes is not None:
+            self.probes.clock.rest_ends()
         self._beat("save" if control.should_save else "data")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        if self.probes is not None:
+            self.probes.clock.rest_ends()
         self._beat("data")
 
     def _beat(self, doing: str) -> None:
@@ -419,6 +419,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._guard("summary", self._end)
         if self.run is not None:
             self._guard("end of the run", self.run.finish, self.stop.because)
+        if self.files is not None:
+            self.files.release()
         sigterm, self.run, self.sigterm = self.sigterm, None, None
         if sigterm is not None:
             sigterm.release()  # one that had to wait ends the process here, or does what the user wants it to

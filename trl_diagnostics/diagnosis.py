@@ -25,7 +25,7 @@ from .engine.rule import Rule
 from .metrics.names import MetricMap
 from .sinks.run_dir import MEMORY, START, numbered, read_json
 from .sources.advice import Advice, advise
-from .sources.checkpoints import SECONDS, Checkpoint, checkpoints, global_step, of_one_run
+from .sources.checkpoints import CHECKPOINT, SECONDS, Checkpoint, checkpoints, global_step, of_one_run
 from .sources.logs import Run
 from .sources.rows import section
 from .sources.run_files import RUN_DIRECTORY
@@ -163,8 +163,14 @@ def _resumes(run: Run) -> list[dict[str, Any]]:
         return []
     found = [read_json(file) or {} for file in run.path.glob(f"{START}*.json")]
     known = [data for data in found if OF_A_RESUME <= section(data, "resumed").keys() and _config(data)]
-    # without its first start nobody knows by what the records before the resume were judged
-    return sorted(known, key=lambda data: data["resumed"]["number"]) if _config(run.metadata) else []
+    if not _config(run.metadata):  # nobody knows by what the records before the resume were judged
+        return []
+    stayed: list[dict[str, Any]] = []
+    for data in sorted(known, key=lambda data: data["resumed"]["number"]):
+        # one from an earlier checkpoint cut off what came after a later one
+        stayed = [one for one in stayed if one["resumed"]["records"] <= data["resumed"]["records"]]
+        stayed.append(data)
+    return stayed
 
 
 def _config(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -185,5 +191,10 @@ def _checkpoints(run: Run) -> list[Checkpoint]:
         return checkpoints_of_run(run.path, run.metadata, SECONDS)
     if run.path.name != "trainer_state.json":
         return []
-    found = checkpoints(run.path.parent)
+    folder = run.path.parent
+    match = CHECKPOINT.fullmatch(folder.name)
+    if match:  # later ones are not in its log, unless theirs cannot be read
+        found = checkpoints(folder.parent)
+        return [one for one in found if one.step <= int(match[1]) or "trainer state" in one.missing]
+    found = checkpoints(folder)
     return of_one_run(found, global_step(run.path) or found[-1].step) if found else []

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .engine.finding import DiagnosticsError, Finding, Record
 from .engine.rule import Rule
@@ -80,6 +80,27 @@ OOM_LIKELY = (
 UNREADABLE = "postmortem.json is damaged or of another release, this is told from the other files."
 
 
+class _Left(NamedTuple):
+    """What a run left that tells of its end, read once: a run that goes on writes another story a moment later."""
+
+    postmortem: dict[str, Any] | None
+    beat: dict[str, Any] | None
+    records: list[Record]
+
+    @classmethod
+    def read(cls, run_dir: Path) -> "_Left":
+        """Of the records the last ones."""
+        metrics = run_dir / METRICS
+        records = list(_parsed(tail(metrics), Record)) if metrics.exists() else []
+        return cls(_written(run_dir), read_heartbeat(run_dir), records)
+
+    @property
+    def last_step(self) -> int:
+        """The last optimizer step that is known to be finished."""
+        known = [(self.postmortem or {}).get("last_step", 0), (self.beat or {}).get("step", 0)]
+        return max(known + [record.step for record in self.records[-1:]])
+
+
 def how_it_ended(run_dir: Path) -> tuple[str, str]:
     """
     Whether a run goes on or how it ended. Where nothing could be written then, the heartbeat tells. Reads little.
@@ -91,10 +112,14 @@ def how_it_ended(run_dir: Path) -> tuple[str, str]:
     Returns:
         `tuple[str, str]`: the `exit_reason` and the same in words. A run that still goes on is `"unfinished"`.
     """
-    written, beat = _written(run_dir), read_heartbeat(run_dir)
+    return _how_it_ended(run_dir, _Left.read(run_dir))
+
+
+def _how_it_ended(run_dir: Path, left: _Left) -> tuple[str, str]:
+    written, beat = left.postmortem, left.beat
     if written is not None and (written["exit_reason"] != "hang" or beat is None):
         return written["exit_reason"], written["what"]
-    reason, what = _without_end(_caught_up(beat, run_dir)) if beat else _without_heartbeat(run_dir)
+    reason, what = _without_end(_caught_up(beat, left.records)) if beat else _without_heartbeat(left.records)
     if reason == "killed" and (trace := _text(run_dir / CRASH_LOG)):
         reason, what = "segfault", f"Crashed in native code: {trace.splitlines()[0]}"
     if written is not None:  # a hang
@@ -123,21 +148,22 @@ def read_postmortem(
         [`DiagnosticsError`]: if no run has left anything in the folder.
     """
     check_is_run_dir(run_dir)
-    written, (reason, what) = _written(run_dir), how_it_ended(run_dir)
+    left = _Left.read(run_dir)
+    written, beat, records = left
+    reason, what = _how_it_ended(run_dir, left)
     metadata, findings = last_metadata(run_dir), _findings(run_dir / FINDINGS)
     # killed soon after its end, or while it hung, a run has had no time to look into its checkpoints
     hurried = written is None or written["last_checkpoint"] and not written["last_verified_finite_checkpoint"]
     if judged is None and hurried:
-        judged = _judged(run_dir, metadata, findings, seconds)
+        judged = _judged(run_dir, left.last_step, metadata, findings, seconds)
     judged, command = judged or [], command_line(metadata)
     if written is not None:
         written |= {"exit_reason": reason, "what": what}
         return written | about_checkpoints(judged, advise(judged).go_on, command, reason, what) if judged else written
-    beat, records = read_heartbeat(run_dir), _last_records(run_dir / METRICS)
     return postmortem(
         reason,
         what,
-        last_step=_last_step(run_dir),
+        last_step=left.last_step,
         at=max([record.time for record in records[-1:]] + [beat["time"] if beat else 0.0]),
         records=records,
         findings=findings,
@@ -174,12 +200,6 @@ def rewrite_postmortem(
     return written
 
 
-def _last_step(run_dir: Path) -> int:
-    """The last optimizer step that is known to be finished."""
-    known = [(_written(run_dir) or {}).get("last_step", 0), (read_heartbeat(run_dir) or {}).get("step", 0)]
-    return max(known + [record.step for record in _last_records(run_dir / METRICS)[-1:]])
-
-
 def checkpoints_of_run(run_dir: Path, metadata: dict[str, Any], seconds: float = CHECK_SECONDS) -> list[Checkpoint]:
     """
     The checkpoints in the output folder of a run.
@@ -195,14 +215,16 @@ def checkpoints_of_run(run_dir: Path, metadata: dict[str, Any], seconds: float =
     Returns:
         `list[Checkpoint]`: by step; those of another run are marked, see [`of_one_run`].
     """
-    return of_one_run(checkpoints(output_dir_of(run_dir, metadata), seconds), _last_step(run_dir), run_dir)
+    last_step = _Left.read(run_dir).last_step
+    return of_one_run(checkpoints(output_dir_of(run_dir, metadata), seconds), last_step, run_dir)
 
 
-def _judged(run_dir: Path, metadata: dict[str, Any], findings: list[Finding], seconds: float) -> list[Checkpoint]:
-    found = checkpoints_of_run(run_dir, metadata, seconds)
-    return (
-        judged_by_run(found, open_run(run_dir), findings, rules_of(metadata, {}) if findings else ()) if found else []
-    )
+def _judged(
+    run_dir: Path, last_step: int, metadata: dict[str, Any], findings: list[Finding], seconds: float
+) -> list[Checkpoint]:
+    found = of_one_run(checkpoints(output_dir_of(run_dir, metadata), seconds), last_step, run_dir)
+    rules = rules_of(metadata, {}) if findings else ()
+    return judged_by_run(found, open_run(run_dir), findings, rules) if found else []
 
 
 def judged_by_run(
@@ -289,21 +311,16 @@ def _memory(beat: dict[str, Any]) -> str:
     return OOM_LIKELY.format(**{name: f"{size / 2**30:.1f} GiB" for name, size in sizes.items()})
 
 
-def _without_heartbeat(run_dir: Path) -> tuple[str, str]:
-    records = _last_records(run_dir / METRICS)
+def _without_heartbeat(records: list[Record]) -> tuple[str, str]:
     if records and records[-1].phase == "summary":
         return "completed", "Training reached its end: the last record is the Trainer's summary."
     return "unfinished", "There is no heartbeat, so whether the run goes on or how it ended is not known."
 
 
-def _caught_up(beat: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+def _caught_up(beat: dict[str, Any], records: list[Record]) -> dict[str, Any]:
     """The heartbeat, or what the last record says of the step where it is the later one."""
-    step = max((record.step for record in _last_records(run_dir / METRICS)[-1:]), default=0)
+    step = max((record.step for record in records[-1:]), default=0)
     return {**beat, "step": step, "doing": "step"} if step > beat["step"] else beat
-
-
-def _last_records(file: Path) -> list[Record]:
-    return list(_parsed(tail(file), Record)) if file.exists() else []
 
 
 def _findings(file: Path) -> list[Finding]:

@@ -14,11 +14,13 @@
 
 """A part of the diagnostics goes in; what it gives comes out, or word of its error, which reaches no training."""
 
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from .sinks import console
+from .sinks.exits import shortened
 from .sinks.redact import redact_text
 
 
@@ -43,7 +45,9 @@ class Guard:
         except Exception as error:
             self.retried.pop(part, None)
             self.broken[part] = _words(error)
-            console.logger.exception("TRL diagnostics: %s switched off after an error; training goes on", part)
+            trace = shortened(traceback.format_exc()).rstrip()  # the logger would print it with its secrets
+            said = "TRL diagnostics: %s switched off after an error; training goes on\n%s"
+            console.logger.error(said, part, trace)
         return None
 
     def _note(self, part: str, error: OSError) -> None:
@@ -56,4 +60,8 @@ class Guard:
 
 
 def _words(error: Exception) -> str:
-    return redact_text(f"{type(error).__name__}: {error}")
+    try:
+        text = str(error)
+    except Exception:  # what raises is the user's own class
+        text = "it cannot be printed"
+    return redact_text(f"{type(error).__name__}: {text}")

@@ -80,6 +80,12 @@ def resumed_from(args: TrainingArguments, step: int) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def batch_loss() -> float | None:
+    """Loss of the micro-batch that the Trainer has just gone through, which it logs only as part of a mean."""
+    loss = training_loop().get("tr_loss_step")
+    return None if loss is None else float(loss)
+
+
 def training_loop() -> dict[str, Any]:
     """
     The variables of the method of a Trainer that calls this callback. Callbacks are not handed the checkpoint, the reward

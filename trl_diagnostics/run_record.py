@@ -36,7 +36,7 @@ from .guard import Guard
 from .metadata import provenance, resumed_from, trl_version
 from .sinks import console
 from .sinks.exits import INTERRUPTED, SIGINT, ExitHooks, Sigterm, reason_of, shortened, words_of
-from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, postmortem
+from .sinks.postmortem import BATCH_SIZE, CAUGHT, RECORDS, SIGTERM, command_line, final_metrics, in_words, postmortem
 from .sinks.report import write_report
 from .sinks.run_dir import (
     CRASH_LOG,
@@ -62,7 +62,7 @@ from .sources.resume import HARMLESS, NOTHING_KNOWN, differences, mismatch, resu
 
 
 CHECK_SECONDS = 5.0  # for looking into checkpoints while a process ends
-
+NOT_ALL_HERE = "TRL diagnostics: %d of %d records before this resume are in %s. What else was in the folder is in %s."
 NOT_IN_CHECKPOINTS = ("diagnostics", "command", "environment", "seeds")
 
 OPEN: list["RunRecord"] = []  # trainings of this process that have not ended
@@ -133,23 +133,20 @@ class RunRecord:
                 What a checkpoint has of this callback: `lines` as in [`RunDir.begin`], `start_id` of what saved it,
                 `resumes` there had been.
         """
-        for other in OPEN[:]:
-            if not other.loop.goes_on_beside(self.loop):
-                smaller_batch = other.args is self.args and self.args.auto_find_batch_size
-                other.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
-                other.report()
         if (self.files.path / HEARTBEAT).exists():
-            settle(self.files.path, CHECK_SECONDS)
+            self.guard("end of the run before", settle, self.files.path, CHECK_SECONDS)
         if memory is not None:
             self.with_state, self.saved_by = True, memory.get("start_id")
             self.saved_in, self.before = memory.get("resumes"), memory.get("start", {})
         self.files.begin(self.state.global_step, memory and memory["lines"], self.saved_by)
-        if memory is not None and self.files.lines[METRICS] != memory["lines"].get(METRICS, 0):
-            self.files.write_metadata(MEMORY, {"engine": memory["engine"]})  # the records are not all here
+        here, path = self.files.lines[METRICS], self.files.path
+        if memory is not None and here != (saved := memory["lines"].get(METRICS, 0)):
+            self.guard("memory.json", self.files.write_metadata, MEMORY, {"engine": memory["engine"]})
+            console.logger.info(NOT_ALL_HERE, here, saved, path / METRICS, path / "attempts")
         self.watchdog.step = self.state.global_step
         self.watchdog.start()
         OPEN.append(self)
-        self.exits.install()
+        self.guard("crash.log", self.exits.install)
         self.sigterm.install()
 
     def write_start(
@@ -184,8 +181,7 @@ class RunRecord:
         before = self.before or last_metadata(self.files.path, self.saved_in)
         if not before:
             console.logger.warning("TRL diagnostics: %s", NOTHING_KNOWN)
-        resumed = {"number": self.files.resumes, "step": step, "records": self.files.lines[METRICS]}
-        resumed["saved_by"] = self.saved_by
+        resumed = {"number": self.files.resumes, "step": step, "saved_by": self.saved_by, **self.files.kept()}
         self.files.write_metadata(START, {**metadata, "resumed": {**resumed, "with_state": self.with_state}})
         checkpoint = resumed_from(self.args, step)
         different = differences(before, metadata, checkpoint)
@@ -212,16 +208,17 @@ class RunRecord:
                 What training was asked to stop for.
         """
         at = f"step {self.state.global_step} of {self.state.max_steps}"
+        before = " SIGTERM had come before." if self.sigterm.received else ""
         if self.state.global_step >= self.state.max_steps:
-            self.end("completed", f"Training reached its end, step {self.state.global_step}.")
-        elif self.sigterm.received:
+            self.end("completed", f"Training reached its end, step {self.state.global_step}.{before}")
+        elif because is not None and self.sigterm_step is None:
+            self.end("stopped_by_rule", f"{because.rule} ended training at {at}: {because.message}{before}")
+        elif self.sigterm.received:  # a handler of the user may have it stop some steps later
             self.end("sigterm", f"{SIGTERM} Training ended at {at}.")
-        elif because is not None:
-            self.end("stopped_by_rule", f"{because.rule} ended training at {at}: {because.message}")
         else:
             self.end("completed", f"Training ended at {at}, as a callback asked for or for lack of data.")
         self.guard("report", self._report)
-        if self.sigterm.received:
+        if self.postmortem.get("exit_reason") == "sigterm":
             self.guard("postmortem", self._say, console.logger.warning)
 
     def end(self, reason: str, what: str, trace: str = "") -> None:
@@ -286,7 +283,7 @@ class RunRecord:
         run = open_run(self.files.path)
         # There may be no time between SIGTERM and the SIGKILL that follows, and who presses Ctrl-C does not want to wait;
         # matplotlib, when it is imported in an exception hook, makes Python forget to exit as interrupted, too.
-        in_haste = self.postmortem.get("exit_reason") == "interrupted" or self.sigterm.received
+        in_haste = self.sigterm_step is not None or self.postmortem.get("exit_reason") in ("interrupted", "sigterm")
         if in_haste:  # to read all records takes seconds in a long run
             judged = judge_checkpoints(self.checkpoints, list(self.records), self.findings, rules=self.rules)
         else:
@@ -338,14 +335,11 @@ class RunRecord:
         """
         self.guard("report", self._report)
         self.guard("postmortem", self._say, warn)
+        self.files.release()
         self.sigterm.release()
 
     def _say(self, warn: Callable[[str], None]) -> None:
-        reason, root, command = (self.postmortem[key] for key in ("exit_reason", "root_finding", "resume_command"))
-        root = f" after {root['rule']}, found at step {root['step']}" if root else ""
-        go_on = f" To go on: {command}" if command else ""
-        said = f"TRL diagnostics: training ended ({reason}) at step {self.state.global_step}{root}.{go_on}"
-        file = self.files.path / POSTMORTEM
+        said, file = in_words(self.postmortem), self.files.path / POSTMORTEM
         warn(f"{said} See {file}." if file.exists() else f"{said} {file} could not be written.")
 
     def _outlive_sigterm(self) -> None:
@@ -360,9 +354,9 @@ class RunRecord:
 
     def _on_sigterm(self, frame: FrameType | None) -> None:
         """Called by the signal handler."""
+        self.sigterm_step, self.outlived_sigterm = self.state.global_step, False
         if self.ended:
             return
-        self.sigterm_step, self.outlived_sigterm = self.state.global_step, False
         if not self.loop.is_running():  # the program caught an exception before
             self.outlived_sigterm = True
             self.close(None, CAUGHT)
@@ -396,3 +390,11 @@ class RunRecord:
             if self.postmortem.get("exit_reason") == "hang":
                 (self.files.path / POSTMORTEM).unlink(missing_ok=True)
         console.warn_aside(f"TRL diagnostics: training goes on after {hang['seconds']:.0f} s without a sign of life")
+
+
+def close_left(args: TrainingArguments, loop: TrainingLoop) -> None:
+    """Write down the end of trainings of this process that were left without one, when the one of `args` begins."""
+    for record in [one for one in OPEN if not one.loop.goes_on_beside(loop)]:
+        smaller_batch = record.args is args and args.auto_find_batch_size
+        record.close("oom" if smaller_batch else None, BATCH_SIZE if smaller_batch else CAUGHT)
+        record.report()

@@ -62,6 +62,12 @@ class Stop:
         if record.phase in self.logged:
             self.logged[record.phase].append(record.step)
 
+    def by(self, name: str) -> bool:
+        """Whether a finding of this rule ends training; every rank knows it."""
+        return self.severity is not None and any(
+            rule.name == name and rule.status == "stable" and rule.severity >= self.severity for rule in self.rules
+        )
+
     def consider(self, finding: Finding, step: int, output_dir: str, run_dir: Path) -> None:
         """Stop because of a finding that just started, if it is one that stops."""
         if self.severity is None or self.because is not None or finding.state != "started":

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from ..ending import checkpoints_of_run
 from ..engine.engine import Engine
 from ..engine.finding import DiagnosticsError, Finding, Severity
 from ..engine.rulebook import collect_rules
@@ -29,7 +30,7 @@ from ..explain import wrapped
 from ..metrics.names import MetricMap
 from ..sinks.console import rank
 from ..sinks.run_dir import last_metadata
-from ..sources.checkpoints import CHECKPOINT, checkpoints, output_dir_of, saved_memories
+from ..sources.checkpoints import CHECKPOINT, saved_memories
 from ..sources.resume import BREAKS, CHANGES, HARMLESS, Difference, differences, resume_record
 from ..words import count
 from .arguments import is_as_bad, run_dir_of
@@ -48,9 +49,11 @@ VERDICTS = {
 def run(args: argparse.Namespace) -> int:
     """Compare the start of a run that saved the last checkpoint with the config with which it shall be resumed."""
     path, given = run_dir_of(Path(args.path)), Path(args.path)
-    found = checkpoints(output_dir_of(path, last_metadata(path)), seconds=0)
+    found = checkpoints_of_run(path, last_metadata(path), seconds=0)
     if CHECKPOINT.fullmatch(given.name):
         found = [one for one in found if one.path.name == given.name]
+    else:
+        found = [one for one in found if not one.foreign]
     checkpoint, step = (found[-1].path, found[-1].step) if found else (None, 0)
     before = last_metadata(path, checkpoint and _saved_in(checkpoint))
     if not before.get("arguments"):
@@ -134,7 +137,11 @@ def _print(
     grave = [str(one) for one in differing if one.effect == worst]
     more = f", and {count(len(grave) - 3, 'other difference')}" if len(grave) > 3 else ""
     say(wrapped(VERDICTS[worst].format("; ".join(grave[:3]) + more), "", "  "))
-    say(wrapped(f"From {checkpoint}." if checkpoint else "There is no checkpoint on disk to go on from.", "  "))
+    say(
+        wrapped(
+            f"From {checkpoint}." if checkpoint else "There is no checkpoint of this run on disk to go on from.", "  "
+        )
+    )
     for finding in findings:
         say("\n" + wrapped(f"[{finding.severity.upper()}] {finding.rule}: {finding.message}", "", " " * 7))
         say(wrapped(f"Fix: {finding.fix}", " " * 7) if finding.fix else "")

@@ -129,6 +129,14 @@ def about_checkpoints(
     }
 
 
+def in_words(written: dict[str, Any]) -> str:
+    """What a postmortem says, in a line for the console."""
+    root, command = written["root_finding"], written["resume_command"]
+    after = f" after {root['rule']}, found at step {root['step']}" if root else ""
+    go_on = f" To go on: {command}" if command else ""
+    return f"TRL diagnostics: training ended ({written['exit_reason']}) at step {written['last_step']}{after}.{go_on}"
+
+
 def command_line(metadata: dict[str, Any]) -> str:
     """
     What started a run, as far as its metadata tell.

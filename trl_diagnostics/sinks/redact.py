@@ -31,7 +31,7 @@ SECRET = re.compile(
     r"|anthropic|hf|aws|azure|gcp|kaggle)keys?(?![a-z])"
 )
 HINT = re.compile(  # a text without any of these has no such name
-    r"(?i)pass|secret|credential|auth|cookie|webhook|mnemonic|connection|key|token|pwd|psw|pw|dsn|jwt"
+    r"(?i)pass|secret|credential|auth|cookie|webhook|mnemonic|connection|key|token|pwd|psw|pw|dsn|jwt|log_?in|sign_?in"
 )
 LAST_SECRET = {"auth", "pwd", "psw", "pw", "dsn", "jwt"}
 BEFORE_PASS = {"user", "db", "database", "smtp", "mysql", "postgres", "pg", "redis", "ftp", "http", "proxy", "root"}
@@ -54,6 +54,8 @@ VOCABULARY = set(
     "language word bad forced eot eom eoi boi soi boa eoa turn chat control separator delimiter split n".split()
 )
 VOCABULARY_ENTRY = re.compile(r"<[^<>@:]{1,40}>|\[[A-Za-z_0-9 ]{1,24}\]|\d{1,6}")
+PASSES = re.compile(r"[\d.,/%]+|ok|yes|no|forward|backward|first|second")  # what a `pass` that is no password may be
+LOGIN = re.compile(r"(?i)log_?in|sign_?in|authenticate")
 NOT_SET = {"", "None", "none", "null", "True", "False", "true", "false", "str", "bytes", "int", "bool"}
 
 # --- Texts that are a secret wherever they stand ---------------------------------------------------------------------
@@ -103,16 +105,25 @@ KNOWN = re.compile(
     r"|(?:key|local)-[0-9a-f]{32,}|AGE-SECRET-KEY-1[A-Z0-9]{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3})"  # JSON web tokens
 )
-ALONE = (URL_USER, URL_PART, HEADER, SCHEME, COMMAND, KNOWN)
+OF_A_USER = re.compile(  # {"username": "bob", "key": "..."}, the file of Kaggle
+    r"(?P<before>[{(](?=[^{}()]{0,300}?(?<![\w.-])user_?name\W{0,9}[:=])[^{}()]{0,300}?(?<![\w.-])key\\{0,9}[\"']?"
+    r"\s{0,99}[:=]\s{0,99}\\{0,9}[\"'])[^\s\\\"']+"
+)
+ALONE = (URL_USER, URL_PART, HEADER, SCHEME, COMMAND, KNOWN, OF_A_USER)
 
 # --- Texts where a name stands before the value ----------------------------------------------------------------------
 
 NAME = re.compile(
     r"(?P<line>^[-+ \t]{0,40})?(?P<opened>\\{0,9}[\"'])?(?<![\w.-])(?P<name>(?P<dash>--?)?[A-Za-z_][\w.-]*)"
     r"(?:(?P<closed>\\{0,9}[\"'])?\]?(?:[ \t]{0,4}:[ \t]{0,4}[\w.\[\] |]{1,80}?(?=[ \t]{0,4}=[^=]))?"
-    r"(?P<sep>[ \t]{0,9}(?:=>|:=|[!=]?=|:)[ \t]{0,9})"  # name = value, "name": value, name: type = value
+    r"(?P<sep>[ \t]{0,9}(?:=>|:=|[!=]?=|:)[ \t]{0,9}"  # name = value, "name": value, name: type = value
+    # a text may begin on the next line; below `class Token:` is none
+    r"(?:(?(closed)|(?(line)|(?<!:)(?<!:[ \t])))\(?\\?(?:\r?\n[-+ \t]{0,40}){1,3}(?=[bBrRuUfF]{0,2}\\{0,9}[\"']))?)"
     r"|\\{0,9}[\"'][ \t]{0,9},\s{0,99}(?=\\{0,9}[\"'])"  # ["--name", "value"]
-    r"|(?(dash)[ \t]{1,9}(?!-)|(?!)))",  # --name value
+    r"|(?P<call>\([-+\s]{0,99}(?=[bBrRuUfF]{0,2}\\{0,9}[\"']))"  # login("value")
+    r"|(?(dash)(?:[ \t]|\\\r?\n){1,40}(?!-)|(?!))"  # --name value
+    r"|(?P<said>(?i:(?<=word)|(?<=passwd)|(?<=pwd)|(?<=phrase)|(?<=passcode)|(?<=secret)|(?<=token)|(?<=key))"
+    r"[ \t]{1,9}(?:(?i:is|was)[ \t:]{1,9})?))",  # the name is value, (name value), name<TAB>value
     re.MULTILINE,
 )
 QUOTED = re.compile(
@@ -121,8 +132,26 @@ QUOTED = re.compile(
 UNTIL = {quote: re.compile(f"(?P<value>[^\n{quote}]*)") for quote in "\"'"}
 BRACKETS = re.compile(r"[(\[{](?P<value>[^\n)\]}]*)")
 CODE = re.compile(r"(?P<value>)[A-Za-z_][\w.]*[(\[]")
+BEFORE = re.compile(r"[A-Za-z]+[ \t]\Z")
 LINE = re.compile(r"(?P<value>[^\n\"'#]+)")
 PROSE = re.compile(r"[\"']?(?P<value>[^\s\"']{12,})")
+STRINGS = re.compile(  # one or more, as arguments of a call
+    r"[bBrRuUfF]{0,2}\\{0,9}[\"'](?P<value>(?:[^\n]|(?<=,)\n)*?)"
+    r"(?:\\{0,9}[\"'](?=\s{0,99}(?:\)|,(?!\s{0,99}[bBrRuUfF]{0,2}\\{0,9}[\"'])))|(?<!,)$)",
+    re.MULTILINE,
+)
+BLOCK = re.compile(  # of YAML, below the name
+    r"[|>][-+\d]{0,2}[ \t]*\r?\n(?P<indent>[-+]?[ \t]{1,40})(?P<value>[^\n]+(?:\n(?P=indent)[^\n]+)*)"
+)
+BELOW = re.compile(r"\r?\n[-+]?[ \t]{1,40}(?P<value>[^\s\"']+(?<!:))(?=[ \t]*$)", re.MULTILINE)
+LAST = re.compile(r"(?P<value>\S+)(?=[ \t]*$)", re.MULTILINE)
+# In prose a value is told from a word by a digit or sign in it.
+SAID = re.compile(
+    r"(?![-/.~$\[<({]|\w{1,9}://)[\"'`]?(?=\S{0,40}(?:\d|[@#%^&!]\w))(?P<value>[^\s\"'`<>()\[\]{},;]{4,})"
+)
+SAID_TOKEN = re.compile(
+    r"(?![-/.~$\[<({]|\w{1,9}://)[\"'`]?(?=\S{0,40}\d)(?=\S{0,40}[A-Za-z])(?P<value>[^\s\"'`<>()\[\]{},;|]{6,})"
+)
 BARE = re.compile(r"(?P<value>(?:[^\s\"'&;,`]|,(?!\s|\w+=|[\"'])|[\"'](?=\w))+)")
 
 
@@ -169,7 +198,7 @@ def is_secret_name(name: str) -> bool:
     words = [word.lower() for word in WORD.findall(name)]
     if not words or words[-1] in HARMLESS_LAST or name in ("PWD", "OLDPWD"):  # where a shell is and was
         return False
-    if SECRET.search("".join(words)) or words[-1] in LAST_SECRET:
+    if SECRET.search("".join(words)) or words[-1] in LAST_SECRET or (words == ["pass"] and name.startswith("-")):
         return True
     return (words[-1] == "pass" and words[-2:-1] and words[-2] in BEFORE_PASS) or _is_access_token(words)
 
@@ -186,6 +215,8 @@ def _is_access_token(words: list[str]) -> bool:
 def _is_none(name: str, value: str) -> bool:
     """Whether a value under a secret name is no secret: not set, already hidden, or an entry of a vocabulary."""
     if value.strip() in NOT_SET or value.startswith(REDACTED):
+        return True
+    if name.lower().endswith("pass") and PASSES.fullmatch(value):
         return True
     return "token" in name.lower() and VOCABULARY_ENTRY.fullmatch(value) is not None
 
@@ -217,7 +248,9 @@ def _walk_dict(value: dict, name: str, known: re.Pattern | None) -> dict:
     told = value.get("name")  # {"name": "HF_TOKEN", "value": "..."}, as containers list their environment
     for key, inner in value.items():
         label = told if key == "value" and isinstance(told, str) else key
-        label = "secret key" if key == "key" and "secret" in value else label  # of an object store
+        if key == "key" and not {"secret", "username"}.isdisjoint(value):  # of an object store, of Kaggle
+            label = "secret key"
+        label = "--pass" if key == "pass" and isinstance(inner, str) else label
         under = name or (label if isinstance(label, str) and is_secret_name(label) else "")
         shown = _text(key, known) if isinstance(key, str) else key
         while shown in out:  # two keys that differ only in their secret
@@ -272,7 +305,7 @@ def _beside_names(text: str) -> str:
     match = NAME.search(text)
     while match:
         after = match.end("name")  # `error: password = value` looks like an annotation of `error`
-        if is_secret_name(match["name"]):
+        if _names_secret(text, match):
             start, end = _span(text, match)
             after = max(end, after)
             if not _is_none(match["name"], text[start:end]):
@@ -282,11 +315,25 @@ def _beside_names(text: str) -> str:
     return "".join([*parts, text[done:]])
 
 
+def _names_secret(text: str, match: re.Match) -> bool:
+    """Whether a name is that of a secret by what stands around it: `pass=x` and `login("x")` are, `pass: 3` is not."""
+    name = match["name"]
+    if match["call"]:
+        last = name.rpartition(".")[2]
+        return bool(LOGIN.fullmatch(last) or last.lower().startswith(("set", "secret")) and is_secret_name(last))
+    if match["said"]:
+        words = BEFORE.search(text, max(0, match.start("name") - 24), match.start("name"))
+        return is_secret_name(f"{words[0]}{name}" if words else name)  # api key, pad token
+    if name.lower() == "pass":
+        return match["sep"] == "=" or (match["sep"] or "").strip() == ":" and name == "pass"
+    return is_secret_name(name)
+
+
 def _span(text: str, match: re.Match) -> tuple[int, int]:
     """Where the value beside a name begins and ends."""
     for shape in _shapes(match):
         if found := shape.match(text, match.end()):
-            value = found["value"].rstrip(")]},.:" if shape in (BARE, LINE) else "")
+            value = found["value"].rstrip(")]},.:" if shape in (BARE, LINE, SAID, SAID_TOKEN) else "")
             return found.start("value"), found.start("value") + len(value)
     return match.end(), match.end()
 
@@ -294,11 +341,24 @@ def _span(text: str, match: re.Match) -> tuple[int, int]:
 def _shapes(match: re.Match) -> tuple[re.Pattern, ...]:
     """The forms that the value beside a name may have, by what stands around the name."""
     sep = match["sep"] or ""
+    if match["call"]:
+        return (STRINGS,)
+    if match["said"]:
+        return _spoken(match)
     lone = match["name"].lower() == "token"
     if lone and sep.strip() == ":" and match["line"] is None and not match["closed"]:
         return (PROSE,)  # "Unexpected token: }" hides nothing
     if sep and match["opened"] and not match["closed"]:
         return (UNTIL[match["opened"][-1]],)  # '--password=two words'
+    if sep.strip() == ":" and match["name"] == "pass" and not match["closed"]:
+        return (SAID,) if match["line"] is not None else ()
     if sep.strip() == ":" and match["line"] is not None and not lone:
-        return (QUOTED, BRACKETS, LINE)  # YAML
+        return (QUOTED, BLOCK, BELOW, BRACKETS, LINE)  # YAML
     return (QUOTED, BRACKETS, CODE, BARE) if sep.endswith(" ") else (QUOTED, BRACKETS, BARE)
+
+
+def _spoken(match: re.Match) -> tuple[re.Pattern, ...]:
+    """The forms of a value that only blanks, a tab or `is` part from its name: "the token is missing" hides nothing."""
+    if match["name"].lower().endswith("token"):
+        return (SAID_TOKEN,) if match["said"].strip(" ") else ()
+    return (SAID, LAST) if "\t" in match["said"] and match["line"] is not None else (SAID,)

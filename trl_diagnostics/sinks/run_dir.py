@@ -18,19 +18,30 @@ files that are replaced at once.
 """
 
 import json
+import math
 import os
 import re
+import shutil
 import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from io import FileIO
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from ..engine.finding import DiagnosticsError, Finding, Record
+from ..sources.rows import section
 from ..sources.run_files import HEARTBEAT, METRICS, POSTMORTEM, is_run_dir
 
+
+try:
+    import fcntl
+except ImportError:  # Windows, where the files of a process that goes on cannot be moved away, either
+    fcntl = None
 
 SCHEMA_VERSION = 1
 
@@ -41,6 +52,7 @@ MEMORY = "memory"  # `memory_<n>.json`: what the rules remembered at a resume of
 PREFLIGHT = "preflight"  # `preflight.json`: what was looked at before the first step
 CRASH_LOG, HANG_LOG = "crash.log", "hang.log"
 REPORTS, SNAPSHOTS, DIFFS = "reports", "snapshots", "diffs"
+LOCK = "run.lock"  # stays where it is: who removes a lock may remove the one that another process just took
 
 ENCODER = json.JSONEncoder(allow_nan=False)  # json.dumps makes one for each line
 
@@ -61,6 +73,18 @@ OF_ONE_RUN = (
 )
 LEFT_OVER = ("*.json.*-*-*.part", "*.jsonl.kept", "*.jsonl.late")  # of a process that was killed while it wrote
 
+HELD: WeakSet[FileIO] = WeakSet()  # locks of this process
+
+
+def _let_go() -> None:
+    """A forked process inherits the locks, and would hold them for as long as it outlives the training."""
+    for lock in HELD:
+        lock.close()
+
+
+if os.name == "posix":
+    os.register_at_fork(after_in_child=_let_go)
+
 
 class RunDir:
     """
@@ -69,7 +93,7 @@ class RunDir:
 
     Args:
         path (`str` or `Path`):
-            Folder; it is created when the first line is written.
+            Folder; it is created when a run begins.
     """
 
     def __init__(self, path: str | Path):
@@ -77,14 +101,40 @@ class RunDir:
         self._files: dict[str, FileIO] = {}
         self.lines: Counter[str] = Counter()  # written by this run and by those that it goes on from
         self.resumes = 0  # how many times a run went on in this folder
+        self.attempt: str | None = None  # the folder in `attempts` that took what came after the checkpoint
         self.start_id = uuid.uuid4().hex
-        self.blocked = False  # by an earlier run that could not be moved out of the way
+        self.blocked = False  # by a folder that cannot be made, or by a run that could not be moved out of the way
+        self.lock: FileIO | None = None
+
+    def take(self) -> bool:
+        """
+        Keep other trainings out of the folder until [`RunDir.release`] or the end of the process, however it ends; `False`
+        where another one is in it. Where the file system has no locks, nobody can tell.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = (self.path / LOCK).open("ab", buffering=0)
+            HELD.add(self.lock)
+            if fcntl is not None:  # not lockf(): it lets go when anything in this process has read the file
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            return False
+        except OSError:  # what cannot be written, either, is said when it is
+            pass
+        return True
+
+    def release(self) -> None:
+        """Let other trainings in."""
+        if self.lock is not None:
+            self.lock.close()
 
     def begin(self, step: int = 0, lines: dict[str, int] | None = None, saved_by: str | None = None) -> None:
         """
         Prepare for a run that starts after `step`: what an earlier run wrote later than that moves to
         `attempts/<n>/`. The run will write these steps again, and a file must tell one story. What belongs to another
-        run moves there as a whole, and what is there of this run comes back.
+        run moves there as a whole, and what is there of this run comes back. So does what an earlier resume cut off of
+        the run that saved the checkpoint.
 
         Args:
             step (`int`, *optional*, defaults to `0`):
@@ -95,18 +145,20 @@ class RunDir:
                 `start_id` of what saved the checkpoint. Without it the run in the folder is taken for it.
         """
         self.blocked = True
+        self.path.mkdir(parents=True, exist_ok=True)
         for file in self._found((*LEFT_OVER, CRASH_LOG)):
             if file.name != CRASH_LOG or not file.stat().st_size:  # open, for a crash that did not come
                 file.unlink()
         starts = list(self.path.glob(f"{START}*.json"))
         if step > 0 and starts and not any(_is_of(file, saved_by) for file in starts):
             self._change_places(saved_by)
+        if step > 0 and saved_by and lines:
+            self._take_back(saved_by, lines)
         whole = self._found(OF_ONE_ATTEMPT if step > 0 else OF_ONE_RUN)
         divided = [file for file in self._found(LINES) if self._divide(file, step, lines)] if step > 0 else []
         if whole or divided:
-            folder = self._new_attempt()
-            for file in whole:
-                file.rename(folder / file.name)
+            folder = self._set_aside(whole)
+            self.attempt = folder.name
             for file in divided:
                 _late(file).rename(folder / file.name)
                 _kept(file).replace(file)
@@ -114,16 +166,39 @@ class RunDir:
         self.blocked = False
 
     def _change_places(self, saved_by: str) -> None:
-        whole = self._found(OF_ONE_RUN)
-        folder = self._new_attempt()
-        for file in whole:
-            file.rename(folder / file.name)
+        self._set_aside(self._found(OF_ONE_RUN))
         starts = self.path.glob(f"attempts/*/{START}*.json")
         mine = next((file.parent for file in starts if _is_of(file, saved_by)), None)
         if mine is not None:
             for file in list(mine.iterdir()):
                 file.rename(self.path / file.name)
             mine.rmdir()
+
+    def _take_back(self, saved_by: str, counts: dict[str, int]) -> None:
+        """Have what the run had written when it saved the checkpoint, where it was resumed from an earlier one since."""
+        starts = {number: read_json(self.path / numbered(START, number)) or {} for number in _numbers(self.path)}
+        saved_in = max((number for number, data in starts.items() if data.get("start_id") == saved_by), default=0)
+        later = [section(starts[number], "resumed") for number in sorted(starts, reverse=True) if number > saved_in]
+        if all(resumed.get("records", math.inf) >= counts.get(METRICS, 0) for resumed in later):
+            return
+        for name in LINES:
+            with _kept(self.path / name).open("wb") as kept:
+                kept.writelines(self._lines_before(name, later))
+        folder = self._set_aside(self._found(OF_ONE_RUN))
+        for kept in [_kept(self.path / name) for name in LINES]:
+            kept.replace(kept.with_suffix("")) if kept.stat().st_size else kept.unlink()
+        names = [numbered(name, number) for name in (START, FINAL, RESUME, MEMORY) for number in range(saved_in + 1)]
+        for name in names:
+            if (folder / name).exists():
+                shutil.copy2(folder / name, self.path)
+
+    def _lines_before(self, name: str, resumes: list[dict[str, Any]]) -> Iterator[bytes]:
+        """A file as it was before some resumes, of which the last comes first; what is not there any more is left out."""
+        lines = _lines_of(self.path / name)
+        for resumed in resumes:
+            cut_off = self.path / "attempts" / str(resumed.get("attempt")) / name
+            lines = chain(islice(lines, section(resumed, "lines").get(name, 0)), _lines_of(cut_off))
+        return lines
 
     def _found(self, patterns: tuple[str, ...]) -> list[Path]:
         return [file for pattern in patterns for file in sorted(self.path.glob(pattern))]
@@ -141,13 +216,19 @@ class RunDir:
         _late(file).unlink()
         return False
 
-    def _new_attempt(self) -> Path:
+    def _set_aside(self, files: list[Path]) -> Path:
         attempts = self.path / "attempts"
         attempts.mkdir(exist_ok=True)
         taken = [int(folder.name) for folder in attempts.iterdir() if folder.name.isdecimal()]
         folder = attempts / str(max(taken, default=0) + 1)
         folder.mkdir()
+        for file in files:
+            file.rename(folder / file.name)
         return folder
+
+    def kept(self) -> dict[str, Any]:
+        """What [`RunDir.begin`] left in its place, and where it put what came after it: enough to have that again."""
+        return {"records": self.lines[METRICS], "lines": dict(self.lines), "attempt": self.attempt}
 
     def write_record(self, record: Record) -> None:
         """Append one record to `metrics.jsonl`."""
@@ -190,6 +271,12 @@ class RunDir:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def take_unused(path: Path) -> RunDir:
+    """The run directory itself, or the first one with a number behind its name in which there is no other training."""
+    names = (path.with_name(f"{path.name}-{i}") if i > 1 else path for i in count(1))
+    return next(files for files in map(RunDir, names) if files.take())
 
 
 def write_json(file: Path, data: dict[str, Any], sync: bool = True) -> None:
@@ -281,6 +368,12 @@ def _late(file: Path) -> Path:
 
 def _kept(file: Path) -> Path:
     return file.with_name(f"{file.name}.kept")
+
+
+def _lines_of(file: Path) -> Iterator[bytes]:
+    if file.exists():
+        with file.open("rb") as lines:
+            yield from lines
 
 
 def _is_before(line: bytes, step: int) -> bool:

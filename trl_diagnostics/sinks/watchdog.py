@@ -25,17 +25,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from .run_dir import HEARTBEAT, POSTMORTEM, SCHEMA_VERSION, read_json, write_json
+from .run_dir import HEARTBEAT, SCHEMA_VERSION, read_json, write_json
 
 
 EVERY = 5.0  # seconds between heartbeats
-FRESH = 60.0  # seconds for which a heartbeat says that the run goes on
 LOOK = 1.0  # seconds between two looks of the watchdog
 CGROUP = Path("/sys/fs/cgroup")  # of a container, version 2
 LOW_MEMORY = 0.1  # share of available memory below which every look is written down
@@ -106,7 +104,7 @@ class Watchdog:
         """Write the first heartbeat and start watching."""
         self.since = self.looked = time.monotonic()
         self.faulthandler_taken = faulthandler.is_enabled()  # by the program, so that a crash leaves no crash.log
-        self._write(self.since, *available_memory())
+        self.guard("watchdog", self._write, self.since, *available_memory())
         threading.Thread(target=self._watch, name="trl-diagnostics", daemon=True).start()
 
     def stop(self) -> None:
@@ -223,22 +221,6 @@ def read_heartbeat(run_dir: Path) -> dict[str, Any] | None:
     """The last heartbeat of a run; `None` without one that this release understands."""
     beat = read_json(run_dir / HEARTBEAT)
     return beat if beat is not None and all(key in beat for key in OF_A_HEARTBEAT) else None
-
-
-def is_in_use(run_dir: Path) -> bool:
-    """Whether another process of this machine, and of this container, trains into a run directory now."""
-    beat, ended = read_heartbeat(run_dir), read_json(run_dir / POSTMORTEM)
-    here = socket.gethostname(), pid_namespace()
-    if beat is None or (beat["host"], beat.get("pid_namespace", here[1])) != here:
-        return False
-    over = ended is not None and ended.get("exit_reason") != "hang"
-    return not over and beat["pid"] != os.getpid() and time.time() - beat["time"] < FRESH and is_alive(beat)
-
-
-def unused(run_dir: Path) -> Path:
-    """The folder itself, or the first one with a number behind its name into which no other process trains."""
-    names = (f"{run_dir.name}-{i}" if i > 1 else run_dir.name for i in count(1))
-    return next(run_dir.with_name(name) for name in names if not is_in_use(run_dir.with_name(name)))
 
 
 def available_memory() -> tuple[int, int]:

@@ -25,6 +25,7 @@ from statistics import median
 from typing import Any
 
 from ..engine.finding import DiagnosticsError, Record
+from ..metrics.catalogue import index, parse_version
 from ..metrics.names import MetricMap, known_trainers
 from .console_log import read_console
 from .find import find_runs, states
@@ -154,6 +155,12 @@ def open_run(path: str | Path, trainer: str | None = None, trl_version: str | No
         )
     if guess is None:
         guess = infer(names, log.config, log.partial, reference_free(row.metrics for row in sample[:FEW]))
+    newest = index()["releases"][-1]
+    if trl_version and parse_version(trl_version) > parse_version(newest):
+        said = (
+            f"TRL {trl_version} is newer than {newest}, the newest release whose metrics are known; read as {newest}"
+        )
+        log.notes[said] = None
     version = trl_version or log.trl_version or guess.trl_version
     # what the run itself wrote is already in optimizer steps, and the rules saw just this
     config = log.config if log.metadata and "logging_steps" in log.config else _completed(log, sample)

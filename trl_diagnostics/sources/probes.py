@@ -14,15 +14,19 @@
 
 """What the Trainer tells its callbacks goes in; numbers about gradients, weights, time and memory come out."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
+from ..engine.finding import Record
+from ..metrics.names import MetricMap
 from .gradients import BadGradients, GradientProbe
 from .memory import memory
 from .step_clock import StepClock
-from .weights_probe import WeightsProbe
+from .weights_probe import WeightsProbe, nonfinite_parameters
 
 
 EVERY = 10  # optimizer steps between two looks at weights and memory, so that they cost next to nothing per step
@@ -37,51 +41,75 @@ class Probes:
             Of the training.
         config (`dict`):
             The same, for arguments that only some trainers have.
-        model (`torch.nn.Module`):
-            Model being trained.
+        metric_map ([`MetricMap`]):
+            Names of what the trainer logs.
+        guard ([`Guard`]):
+            Calls a probe so that its errors go no further.
 
     Attributes:
         clock ([`StepClock`]):
             Told what happens when.
     """
 
-    def __init__(self, args: TrainingArguments, config: dict[str, Any], model: torch.nn.Module):
+    def __init__(self, args: TrainingArguments, config: dict[str, Any], metric_map: MetricMap, guard: Callable):
         # GRPO and RLOO generate for several micro-batches at once (trl/trainer/grpo_trainer.py, _prepare_inputs)
         batches, iterations = (config.get(name) or 0 for name in ("steps_per_generation", "num_iterations"))
         self.clock = StepClock(batches * iterations)
-        self.device = args.device
+        self.metric_map, self.guard, self.device = metric_map, guard, args.device
         # a gradient scaler skips the steps whose gradients overflow, as it is meant to
         self.gradients = None if args.fp16 else GradientProbe()
-        self.weights = WeightsProbe(model)
-        self.step = 0  # of the last look
+        self.weights: WeightsProbe | None = None
+        self.step = 0  # of the last look at weights and memory
+
+    @property
+    def has_bad_gradients(self) -> bool:
+        """Whether gradients since the last log were not finite."""
+        return self.gradients is not None and self.gradients.bad is not None
+
+    def begin(self, step: int, model: torch.nn.Module | None) -> None:
+        """Training begins after `step`."""
+        self.step, self.weights = step, None if model is None else WeightsProbe(model)
 
     def before_optimizer_step(self, step: int, model: torch.nn.Module) -> BadGradients | None:
         """Look at the gradients of a step."""
         if self.gradients is None:
             return None
-        if step >= self.step + EVERY:
+        if self.weights is not None and step >= self.step + EVERY:
             self.gradients.count_missing(self.weights.parameters)
         return self.gradients.check(model)
 
-    def at_log(self, step: int, model: torch.nn.Module) -> dict[str, float | None]:
+    def record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         """
-        What there is to say at a log of the training.
+        What the trainer logs, and what there is to add to it.
 
         Args:
             step (`int`):
                 Optimizer step.
-            model (`torch.nn.Module`):
+            logs (`dict`):
+                As `on_log` receives them.
+            model (`torch.nn.Module`, *optional*):
                 Model being trained.
-
-        Returns:
-            `dict[str, float | None]`: canonical name to value.
         """
-        found: dict[str, float | None] = {**self.clock.take()}
-        if self.gradients is not None:
-            found |= self.gradients.take()
-        if step >= self.step + EVERY:
-            found |= memory(self.device) | self.weights.look(step - self.step)
-            if self.gradients is not None and self.gradients.without is not None:
-                found["parameters_without_gradient"] = self.gradients.without
-            self.step = step
+        metrics = self.metric_map.record(logs)
+        phase = self.metric_map.phase_of(metrics)
+        if phase in ("train", "eval") and model is not None:
+            # None, so that the record is the same, once the probe has been switched off
+            metrics["nonfinite_parameters"] = self.guard("weights probe", nonfinite_parameters, model)
+        if phase == "train":
+            for part, probe in (("clock", self.clock.take), ("gradient probe", self._gradients)):
+                metrics |= self.guard(part, probe) or {}
+            metrics |= self.guard("probes", self._look, step) or {}
+        return Record(step, time.time(), phase, metrics)
+
+    def _gradients(self) -> dict[str, float]:
+        return {} if self.gradients is None else self.gradients.take()
+
+    def _look(self, step: int) -> dict[str, float]:
+        """Now and then at what takes longer."""
+        if self.weights is None or step < self.step + EVERY:
+            return {}
+        steps, self.step = step - self.step, step
+        found = memory(self.device) | self.weights.look(steps)
+        if self.gradients is not None and self.gradients.without is not None:
+            found["parameters_without_gradient"] = self.gradients.without
         return found

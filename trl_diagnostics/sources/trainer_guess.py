@@ -31,7 +31,6 @@ from ..metrics.catalogue import (
     load_map,
     names,
     option_holds,
-    parse_version,
     spans_version,
     split_key,
 )
@@ -63,6 +62,7 @@ UNKNOWN_HAS = 0.1  # a trainer that is not TRL's logs anything
 REFERENCE_FREE = ("cpo", "orpo", "tpo")
 PROPORTION, ODD = 0.01, 0.01  # a table shows six digits after the point; how likely a trainer is odd in this
 MODEL_CARD = 20_000  # characters; what names trainer and release stands in its first half
+VERSION = re.compile(r"\d+(?:\.\d+){1,3}(?:[-_.]?(?:a|b|rc|dev|post)\.?\d*)*(?:\+[A-Za-z0-9.]+)?")
 SHOWN = 4
 FEWEST_RATIOS = 6  # three logs of both sides
 
@@ -336,4 +336,4 @@ def model_card(folder: Path) -> Guess | None:
 
 def known_version(version: str) -> bool:
     """Whether a text is a version number."""
-    return parse_version(version) != (0, 0, 0)
+    return VERSION.fullmatch(version) is not None
