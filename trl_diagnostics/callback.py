@@ -18,7 +18,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from transformers.trainer_callback import ExportableState
 
 from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
-from .engine.rulebook import collect_rules
+from .engine.rulebook import collect_rules, with_texts, without_texts
 from .guard import Guard
 from .metadata import about_diagnostics, batch_loss, config_of, training_loop, trl_version
 from .metrics.checks import check_metric, check_rule
@@ -44,18 +43,12 @@ from .sources.continuity import Continuity
 from .sources.gradients import drop_gradients
 from .sources.preflight import look_before
 from .sources.probes import Probes
-from .stop import STOP_SEVERITIES, Stop, fail_together
+from .sources.step_clock import StepClock, generate_every
+from .stop import BAD_STEP, STOP_SEVERITIES, Stop, fail_together
 
 
-FLAGS = (
-    "stop_on_critical",
-    "enable_live_warnings",
-    "fail_on_resume_mismatch",
-    "checkpoint_on_sigterm",
-    "save_git_diff",
-    "preflight",
-)
-PLAIN_ARGUMENTS = (*FLAGS, "hang_timeout")  # the state of a checkpoint has them as they are
+# the state of a checkpoint has these as they are
+FLAGS = "stop_on_critical enable_live_warnings fail_on_resume_mismatch checkpoint_on_sigterm save_git_diff preflight"
 
 
 class DiagnosticsCallback(TrainerCallback, ExportableState):
@@ -153,7 +146,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.checkpoint_on_sigterm = checkpoint_on_sigterm
         self.save_git_diff = save_git_diff
         self.preflight = preflight
-        for option in FLAGS:
+        for option in FLAGS.split():
             check_flag(option, vars(self)[option])
         chosen = self.custom_alerts, custom_heuristics_dir, self.disable
         self.rules = collect_rules(*chosen, check_metric, check_rule, redact_text)
@@ -169,7 +162,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.files: RunDir | None = None
         self.run: RunRecord | None = None  # while training, on the main process
         self.sigterm: Sigterm | None = None  # while training
-        self.probes: Probes | None = None
+        self.clock = StepClock()
+        self.probes: Probes | None = None  # on ranks that have something to do with what is measured
         self.stop = self._new_stop()
         self.continuity = Continuity()
         self.resumed = False  # with the state of a checkpoint
@@ -185,7 +179,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _arguments(self) -> dict[str, Any]:
         folder = self.custom_heuristics_dir
         return {
-            **{name: vars(self)[name] for name in PLAIN_ARGUMENTS},
+            **{name: vars(self)[name] for name in [*FLAGS.split(), "hang_timeout"]},
             "run_dir": None if self.run_dir is None else str(self.run_dir),
             "stop_severity": str(self.stop_severity),
             "custom_alerts": list(self.custom_alerts),
@@ -196,10 +190,9 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
     def _memory(self) -> dict[str, Any] | None:
         if self.engine is None:
             return self.saved
-        findings = [{**finding.to_json(), "why": "", "fix": "", "reference": []} for finding in self.findings]
         return {
             "engine": self.engine.state_dict(),
-            "findings": findings,
+            "findings": without_texts(self.findings),
             "episodes": dict(self.episodes),
             "logged": {phase: list(steps) for phase, steps in self.stop.logged.items()},
             "lines": dict(self.files.lines),
@@ -218,7 +211,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.run = self.sigterm = self.probes = None
         self._guard("start", self._begin, args, state)
         if self.engine is not None and (state.is_world_process_zero or self.stop_on_critical):
-            self.probes = Probes(args, self.engine.config, self.metric_map, self._guard)
+            self.clock = StepClock(generate_every(self.engine.config))
+            self.probes = Probes(args, self.metric_map, self.clock, self._guard)
             self._guard("weights probe", self.probes.begin, state.global_step, kwargs.get("model"))
         if self.run is not None:
             mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
@@ -275,7 +269,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return mismatch
 
     def _look_before(self, args: TrainingArguments, state: TrainerState) -> None:
-        seen = look_before(training_loop()["self"], self._guard)
+        trainer = training_loop().get("self")
+        if trainer is None:
+            return
+        seen = look_before(trainer, self._guard)
         self.files.write_metadata(PREFLIGHT, {"seconds": seen.seconds, "unseen": redact(seen.unseen)})
         console.logger.info(console.looked_before(seen.seconds, seen.unseen))
         self._take(Record(0, time.time(), "preflight", seen.metrics), args, state)
@@ -307,11 +304,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.episodes = Counter(memory["episodes"])
         for phase, steps in memory["logged"].items():
             self.stop.logged[phase].extend(steps)
-        rules = {rule.name: rule for rule in self.rules}
-        for finding in map(Finding.from_json, memory["findings"]):
-            rule = rules.get(finding.rule)
-            texts = {"why": rule.why, "fix": rule.fix, "reference": list(rule.reference)} if rule else {}
-            self.findings.append(replace(finding, **texts))
+        self.findings += with_texts(memory["findings"], self.rules)
         return memory
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs=None, **kwargs):
@@ -357,30 +350,27 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self.findings, self._guard)
 
     def on_pre_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
+        self.clock.batch_ends()
         if self.probes is None:
             return
-        self.probes.clock.batch_ends()
-        model, step = kwargs["model"], state.global_step + 1  # the one that is being made
-        known = self.probes.has_bad_gradients
-        bad = self._guard("gradient probe", self.probes.before_optimizer_step, step, model)
-        if bad is not None and not known and self.run is not None:
-            metrics = {**bad.metrics(), "gradients": float(bad.total), "batch_loss": batch_loss()}
-            self._take(Record(step, time.time(), "probe", metrics), args, state)
-        if bad is not None and self.stop.by("gradients_nonfinite"):  # all ranks know without asking each other
-            drop_gradients(model)
+        step = state.global_step + 1  # the one that is being made
+        record = self._guard("gradient probe", self.probes.before_optimizer_step, step, kwargs["model"])
+        if record is not None and self.run is not None:
+            record.metrics["batch_loss"] = batch_loss()
+            self._take(record, args, state)
+        if self.probes.step_is_bad and self.stop.by(BAD_STEP):  # all ranks know without asking each other
+            drop_gradients(kwargs["model"])
             control.should_training_stop |= args.world_size == 1
 
     def on_optimizer_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if self.probes is not None:
-            self.probes.clock.optimizer_ends()
+        self.clock.optimizer_ends()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if self.stop_on_critical and args.world_size > 1:
             control.should_training_stop |= self.stop.on_any_rank(args, state)
         if self.checkpoint_on_sigterm and self.stop.on_sigterm(args, self.sigterm):
             control.should_save = control.should_training_stop = True
-        if self.probes is not None:
-            self.probes.clock.step_ends()
+        self.clock.step_ends()
         self._beat("save" if control.should_save else "evaluate" if control.should_evaluate else "data")
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -388,26 +378,22 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self._beat("data")
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if self.probes is not None:
-            self.probes.clock.step_begins()
+        self.clock.step_begins()
         self._beat("step")
 
     def on_substep_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if self.probes is not None:
-            self.probes.clock.batch_ends()
+        self.clock.batch_ends()
         self._beat("step")
 
     def on_prediction_step(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self._beat("evaluate")
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if self.probes is not None:
-            self.probes.clock.rest_ends()
+        self.clock.rest_ends()
         self._beat("save" if control.should_save else "data")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if self.probes is not None:
-            self.probes.clock.rest_ends()
+        self.clock.rest_ends()
         self._beat("data")
 
     def _beat(self, doing: str) -> None:

@@ -32,6 +32,7 @@ from .sources.checkpoints import checkpoints, of_one_run
 
 
 LOGS_KEPT = 256  # more than any built-in rule looks back
+BAD_STEP = "gradients_nonfinite"  # when it stops, the step it speaks of is not taken
 STOP_SEVERITIES = SEVERITIES[:-1]  # info says that something odd-looking is normal
 
 
@@ -86,6 +87,8 @@ class Stop:
             return
         holding = engine.open_episodes(holding=True)
         for finding in findings:
+            if finding.rule == BAD_STEP:  # the step was not taken, or the weights tell
+                continue
             if holding.get((finding.rule, finding.metric)) == finding.first_step:
                 self.consider(finding, step, output_dir, run_dir)
 

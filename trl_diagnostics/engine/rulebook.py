@@ -18,9 +18,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from .alert import parse_alert
-from .finding import DiagnosticsError
+from .finding import DiagnosticsError, Finding
 from .rule import CheckMetric, Rule, load_rules, merge_rules, select
 from .yaml_file import pointer
 
@@ -141,3 +142,19 @@ def _alerts(texts: Iterable[str], check_metric: CheckMetric | None, check_rule: 
     if problems:
         raise DiagnosticsError("\n".join(problems))
     return list(rules.values())
+
+
+def without_texts(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Findings for JSON, without the texts that are in their rules."""
+    return [{**finding.to_json(), "why": "", "fix": "", "reference": []} for finding in findings]
+
+
+def with_texts(findings: Iterable[dict[str, Any]], rules: Iterable[Rule]) -> list[Finding]:
+    """The inverse of [`without_texts`]; a rule that is gone has none."""
+    known = {rule.name: rule for rule in rules}
+    whole = []
+    for finding in map(Finding.from_json, findings):
+        rule = known.get(finding.rule)
+        texts = {"why": rule.why, "fix": rule.fix, "reference": list(rule.reference)} if rule else {}
+        whole.append(replace(finding, **texts))
+    return whole

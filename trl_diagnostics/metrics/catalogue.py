@@ -109,6 +109,12 @@ class Names:
         self.patterns = [source for spelling in self.keys if HOLE.search(spelling) for source in self.keys[spelling]]
         self.measured = {name for name, entry in self.names.items() if "source" in entry}
 
+    def is_measured(self, name: str) -> bool:
+        """Whether it comes from us and not from a trainer; a glob of such names does, too."""
+        return name in self.measured or any(
+            pattern.fullmatch(name) for pattern in map(hole_pattern, self.measured) if "/" in name
+        )
+
     def _index(self, field: str, spelling: str) -> dict[str, list[Source]]:
         found: dict[str, list[Source]] = {}
         for name, entry in self.names.items():

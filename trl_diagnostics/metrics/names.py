@@ -229,7 +229,7 @@ class MetricMap:
         for item in self.derived:
             if item["name"] == name:
                 return all(map(self.expects, formula_inputs(item)))
-        if name.startswith(("eval_", "resume_")) or name in self._optional:
+        if name.startswith("eval_") or name in self._optional or names().is_measured(name):
             return False
         elsewhere = (
             name in names().names or name in names().passthrough or any(i["name"] == name for i in names().derived)

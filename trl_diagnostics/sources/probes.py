@@ -23,7 +23,7 @@ from transformers import TrainingArguments
 
 from ..engine.finding import Record
 from ..metrics.names import MetricMap
-from .gradients import BadGradients, GradientProbe
+from .gradients import GradientProbe
 from .memory import memory
 from .step_clock import StepClock
 from .weights_probe import WeightsProbe, nonfinite_parameters
@@ -39,44 +39,42 @@ class Probes:
     Args:
         args (`TrainingArguments`):
             Of the training.
-        config (`dict`):
-            The same, for arguments that only some trainers have.
         metric_map ([`MetricMap`]):
             Names of what the trainer logs.
+        clock ([`StepClock`]):
+            Told what happens when.
         guard ([`Guard`]):
             Calls a probe so that its errors go no further.
 
     Attributes:
-        clock ([`StepClock`]):
-            Told what happens when.
+        step_is_bad (`bool`):
+            Whether the gradients that were looked at last are NaN or infinite.
     """
 
-    def __init__(self, args: TrainingArguments, config: dict[str, Any], metric_map: MetricMap, guard: Callable):
-        # GRPO and RLOO generate for several micro-batches at once (trl/trainer/grpo_trainer.py, _prepare_inputs)
-        batches, iterations = (config.get(name) or 0 for name in ("steps_per_generation", "num_iterations"))
-        self.clock = StepClock(batches * iterations)
-        self.metric_map, self.guard, self.device = metric_map, guard, args.device
+    def __init__(self, args: TrainingArguments, metric_map: MetricMap, clock: StepClock, guard: Callable):
+        self.metric_map, self.clock, self.guard, self.device = metric_map, clock, guard, args.device
         # a gradient scaler skips the steps whose gradients overflow, as it is meant to
         self.gradients = None if args.fp16 else GradientProbe()
         self.weights: WeightsProbe | None = None
         self.step = 0  # of the last look at weights and memory
-
-    @property
-    def has_bad_gradients(self) -> bool:
-        """Whether gradients since the last log were not finite."""
-        return self.gradients is not None and self.gradients.bad is not None
+        self.step_is_bad = False
 
     def begin(self, step: int, model: torch.nn.Module | None) -> None:
         """Training begins after `step`."""
         self.step, self.weights = step, None if model is None else WeightsProbe(model)
 
-    def before_optimizer_step(self, step: int, model: torch.nn.Module) -> BadGradients | None:
-        """Look at the gradients of a step."""
+    def before_optimizer_step(self, step: int, model: torch.nn.Module) -> Record | None:
+        """Look at the gradients of a step; a record for the first bad ones since the last log."""
+        self.step_is_bad = False
         if self.gradients is None:
             return None
         if self.weights is not None and step >= self.step + EVERY:
             self.gradients.count_missing(self.weights.parameters)
-        return self.gradients.check(model)
+        known, bad = self.gradients.bad, self.gradients.check(model)
+        self.step_is_bad = bad is not None
+        if bad is None or known is not None:
+            return None
+        return Record(step, time.time(), "probe", {**bad.metrics(), "gradients": float(bad.total)})
 
     def record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         """

@@ -16,6 +16,12 @@
 
 import time
 from statistics import median
+from typing import Any
+
+
+def generate_every(config: dict[str, Any]) -> int:
+    """Micro-batches per generation of GRPO and RLOO (`_prepare_inputs` in trl/trainer/grpo_trainer.py); otherwise 0."""
+    return (config.get("steps_per_generation") or 0) * (config.get("num_iterations") or 0)
 
 
 class StepClock:
