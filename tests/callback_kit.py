@@ -48,7 +48,9 @@ def lines(folder, name):
 
 
 def records(folder):
-    return [Record.from_json(line) for line in lines(folder, "metrics.jsonl")]
+    """Those of the training itself."""
+    found = [Record.from_json(line) for line in lines(folder, "metrics.jsonl")]
+    return [record for record in found if record.phase != "preflight"]
 
 
 def findings(folder):

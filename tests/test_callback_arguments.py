@@ -110,7 +110,7 @@ def test_live_warnings_can_be_switched_off(tmp_path, caplog):
 def test_another_run_dir(tmp_path):
     callback = DiagnosticsCallback(run_dir=tmp_path / "there")
     train("sft", tmp_path / "out", callback, max_steps=2)
-    assert (tmp_path / "there" / "metrics.jsonl").read_text().count("\n") == 3
+    assert (tmp_path / "there" / "metrics.jsonl").read_text().count("\n") == 4
     assert not (tmp_path / "out" / "diagnostics").exists()
 
 

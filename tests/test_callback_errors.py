@@ -193,7 +193,7 @@ def test_a_disk_that_is_full_at_the_start_costs_only_what_is_written_then(tmp_pa
     monkeypatch.setattr(run_dir, "write_file", write)
     callback = DiagnosticsCallback()
     train("sft", tmp_path, callback, [Frees()], max_steps=3)
-    assert list(callback.broken) == ["end of the run before", "watchdog", "coverage.json", "provenance"]
+    assert list(callback.broken) == ["end of the run before", "watchdog", "coverage.json", "provenance", "preflight"]
     assert [record.step for record in records(tmp_path)] == [1, 2, 3, 3]
     assert json.loads((tmp_path / "diagnostics" / "postmortem.json").read_text())["last_step"] == 3
     assert beat.exists()
@@ -257,7 +257,7 @@ def test_a_failing_probe_is_switched_off_alone(tmp_path, monkeypatch):
     def fail(model):
         raise RuntimeError("no such device")
 
-    monkeypatch.setattr("trl_diagnostics.callback.nonfinite_parameters", fail)
+    monkeypatch.setattr("trl_diagnostics.sources.probes.nonfinite_parameters", fail)
     callback = DiagnosticsCallback()
     train("sft", tmp_path, callback, max_steps=3)
     assert list(callback.broken) == ["weights probe"]

@@ -136,13 +136,13 @@ def test_a_second_training_in_the_same_folder_keeps_the_files_of_the_first(tmp_p
     for steps in (2, 3):
         train("sft", tmp_path, DiagnosticsCallback(), max_steps=steps)
     assert [record.step for record in records(tmp_path)] == [1, 2, 3, 3]
-    assert len(lines(tmp_path, "attempts/1/metrics.jsonl")) == 3
+    assert len(lines(tmp_path, "attempts/1/metrics.jsonl")) == 4
 
 
 def test_a_resume_of_the_branch_that_was_given_up_goes_on_in_its_record(tmp_path, caplog):
     options = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2}
     train("sft", tmp_path, resumable(), [StopsAt(6)], **options)
-    first = lines(tmp_path, "metrics.jsonl")[:6]
+    first = [line for line in lines(tmp_path, "metrics.jsonl") if line["phase"] == "train"]
     train("sft", tmp_path, resumable(), [StopsAt(4)], resume=str(tmp_path / "checkpoint-2"), **options)
     callback = resumable()
     train("sft", tmp_path, callback, resume=str(tmp_path / "checkpoint-6"), **options)
@@ -155,7 +155,7 @@ def test_a_resume_of_the_branch_that_was_given_up_goes_on_in_its_record(tmp_path
     folder = tmp_path / "diagnostics"
     said = f"in {folder / 'metrics.jsonl'}. What else was in the folder is in {folder / 'attempts'}."
     assert messages(caplog, "TRL diagnostics: 0 of ") == [
-        f"TRL diagnostics: 0 of 6 records before this resume are {said}"
+        f"TRL diagnostics: 0 of 7 records before this resume are {said}"
     ]
 
 
@@ -163,7 +163,7 @@ def test_two_callbacks_in_one_training_do_not_write_into_one_folder(tmp_path, ca
     for _ in range(2):
         tiny.make_trainer("sft", tmp_path, [DiagnosticsCallback(), DiagnosticsCallback()], max_steps=2).train()
     for folder in (tmp_path / "diagnostics", tmp_path / "diagnostics-2"):
-        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 3
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 4
         assert sorted(path.name for path in (folder / "attempts").iterdir()) == ["1"]
     said = f"another training writes into {tmp_path / 'diagnostics'}, this is {tmp_path / 'diagnostics-2'}"
     assert messages(caplog, "TRL diagnostics: another") == [f"TRL diagnostics: {said}"] * 2

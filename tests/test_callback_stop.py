@@ -43,7 +43,7 @@ def test_a_checkpoint_between_two_logs_is_not_trusted(tmp_path, caplog):
     saving = {"max_steps": 40, "save_strategy": "steps", "save_steps": 4, "logging_steps": 10}
     train("sft", tmp_path, callback, [tiny.PoisonWeights(13)], **saving)
     (said,) = messages(caplog, "[STOP]")
-    assert (tmp_path / "checkpoint-16").is_dir()
+    assert (tmp_path / "checkpoint-12").is_dir()
     assert said.endswith(f"Resume from {tmp_path}/checkpoint-8.")
     ended = json.loads((tmp_path / "diagnostics" / "postmortem.json").read_text())
     assert ended["last_verified_finite_checkpoint"] == f"{tmp_path}/checkpoint-12"

@@ -25,6 +25,7 @@ from trl_diagnostics.engine.engine import Engine
 from trl_diagnostics.engine.finding import DiagnosticsError, Record, Severity
 from trl_diagnostics.engine.rule import ANY_TRAINER, load_rules, merge_rules
 from trl_diagnostics.engine.rule_tests import check_entry, check_tests, parse_series
+from trl_diagnostics.metrics.catalogue import names
 from trl_diagnostics.metrics.checks import check_metric
 from trl_diagnostics.metrics.names import MetricMap, known_trainers
 
@@ -49,8 +50,10 @@ OTHER_NAMES = {
     *("peft_config", "ref_model", "teacher_model", "get_soft_overlong_punishment"),
     # columns of the data
     *("label", "chosen", "rejected", "ref_chosen_logps", "ref_rejected_logps"),
-    # the DeepSpeed config
-    "overlap_comm",
+    # the configs of DeepSpeed and FSDP, environment variables
+    *("overlap_comm", "fsdp_use_orig_params", "PYTORCH_CUDA_ALLOC_CONF"),
+    # this callback
+    *("stop_on_critical", "preflight"),
 }
 # What PPO's own `generate` takes; none of it is a training argument there.
 GENERATION = {"top_k", "top_p", "repetition_penalty"}
@@ -60,7 +63,8 @@ def knows(trainer, name):
     """Whether the newest release of the trainer has this training argument or logs this metric."""
     metric_map = MetricMap(trainer)
     generation = GENERATION if trainer == "ppo" else set()
-    return name in {*metric_map.defaults, *OTHER_NAMES, *generation} or metric_map.is_logged(name)
+    arguments = {*metric_map.defaults, *names().other_training_arguments}
+    return name in {*arguments, *OTHER_NAMES, *generation} or metric_map.is_logged(name)
 
 
 def unknown_names(rule):

@@ -101,7 +101,7 @@ def test_a_run_leaves_these_files(tmp_path, reports):
     )
     assert sorted(path.name for path in (tmp_path / "diagnostics").iterdir()) == [
         *("coverage.json", "findings.jsonl", "heartbeat.json", "metrics.jsonl", "postmortem.json"),
-        *("run.lock", "run_metadata_final.json", "run_metadata_start.json"),
+        *("preflight.json", "run.lock", "run_metadata_final.json", "run_metadata_start.json"),
     ]
     begun = load(tmp_path, "run_metadata_start.json")
     assert (begun["schema_version"], begun["trainer"]) == (1, "sft")
@@ -489,8 +489,8 @@ def test_a_resume_has_metadata_and_an_end_of_its_own(copied):
     assert load(copied, "run_metadata_start_1.json")["resumed"] == {
         "number": 1,
         "step": 4,
-        "records": 4,
-        "lines": {"metrics.jsonl": 4},
+        "records": 5,
+        "lines": {"metrics.jsonl": 5},
         "attempt": "1",
         "with_state": True,
         "saved_by": load(copied, "run_metadata_start.json")["start_id"],
@@ -512,7 +512,7 @@ def test_a_run_started_by_mistake_does_not_get_between_a_run_and_its_resume(copi
     assert [line["step"] for line in lines(copied, "metrics.jsonl") if line["phase"] == "train"] == list(range(1, 9))
     assert load(copied, "run_metadata_start.json")["start_id"] == before
     assert {finding.severity for finding in findings(copied)} <= {"info"}
-    assert len(lines(copied, "attempts/2/metrics.jsonl")) == 3  # of the mistake
+    assert len(lines(copied, "attempts/2/metrics.jsonl")) == 4  # of the mistake
 
 
 def test_a_resume_with_another_learning_rate(copied, caplog):

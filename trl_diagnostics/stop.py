@@ -59,9 +59,9 @@ class Stop:
         self.epoch_began = False
 
     def log(self, record: Record) -> None:
-        """Remember when there was a log."""
-        if record.phase in self.logged:
-            self.logged[record.phase].append(record.step)
+        """Remember when the weights were looked at: at logs, and at a step with bad gradients."""
+        if "nonfinite_parameters" in record.metrics or record.phase in self.logged:
+            self.logged["eval" if record.phase == "eval" else "train"].append(record.step)
 
     def by(self, name: str) -> bool:
         """Whether a finding of this rule ends training; every rank knows it."""

@@ -343,7 +343,8 @@ class Engine:
         """Names of the rules that need more logged points than the run will have."""
         points = max_steps // max(logging_steps, 1)
         problems = [rule for rule in self.rules if rule.severity > Severity.INFO]
-        train = [rule for rule in problems if self._is_expected([self._canonical(rule.metric)])]
+        train = [rule for rule in problems if not rule.metric.startswith("eval_")]
+        train = [rule for rule in train if self._is_expected([self._canonical(rule.metric)])]
         return [r.name for r in train if max(r.min_steps, points_needed(r.condition.test, r.window)) > points]
 
     def open_episodes(self, holding: bool = False) -> dict[tuple[str, str], int]:

@@ -74,7 +74,9 @@ class Probes:
         self.step_is_bad = bad is not None
         if bad is None or known is not None:
             return None
-        return Record(step, time.time(), "probe", {**bad.metrics(), "gradients": float(bad.total)})
+        ruined = self.guard("weights probe", nonfinite_parameters, model)  # then the gradients are no cause
+        metrics = {**bad.metrics(), "gradients": float(bad.total), "nonfinite_parameters": ruined}
+        return Record(step, time.time(), "probe", metrics)
 
     def record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         """
