@@ -43,6 +43,7 @@ from .sources.continuity import Continuity
 from .sources.gradients import drop_gradients
 from .sources.preflight import look_before
 from .sources.probes import Probes
+from .sources.signal_budget import add_up, sentence
 from .sources.step_clock import StepClock, generate_every
 from .stop import BAD_STEP, STOP_SEVERITIES, Stop, fail_together
 
@@ -151,6 +152,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         chosen = self.custom_alerts, custom_heuristics_dir, self.disable
         self.rules = collect_rules(*chosen, check_metric, check_rule, redact_text)
         self.findings: list[Finding] = []  # of the first episodes of each rule; findings.jsonl has all
+        self.groups: Counter[str] = Counter()  # of completions, by what they teach
         self.episodes: Counter[str] = Counter()  # how many each rule had on each metric
         self._guard = Guard()
         self.broken = self._guard.broken  # part of the diagnostics -> its error
@@ -194,6 +196,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             "engine": self.engine.state_dict(),
             "findings": without_texts(self.findings),
             "episodes": dict(self.episodes),
+            "groups": dict(self.groups),
             "logged": {phase: list(steps) for phase, steps in self.stop.logged.items()},
             "lines": dict(self.files.lines),
             "resumes": self.files.resumes,
@@ -204,6 +207,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         self.findings, self.episodes, self._guard, self.engine = [], Counter(), Guard(), None
+        self.groups = Counter()
         self.broken = self._guard.broken
         self.stop, self.continuity, mismatch = self._new_stop(), Continuity(), None
         # A checkpoint from before this callback was added has no entry for it, without which the Trainer cannot save.
@@ -213,7 +217,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.engine is not None and (state.is_world_process_zero or self.stop_on_critical):
             self.clock = StepClock(generate_every(self.engine.config))
             self.probes = Probes(args, self.metric_map, self.clock, self._guard)
-            self._guard("weights probe", self.probes.begin, state.global_step, kwargs.get("model"))
+            trainer = training_loop().get("self")
+            self._guard("weights probe", self.probes.begin, state.global_step, kwargs.get("model"), trainer)
         if self.run is not None:
             mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
             if self.preflight and state.global_step == 0:
@@ -250,7 +255,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return files
 
     def _begin_record(self, args: TrainingArguments, state: TrainerState, memory: dict[str, Any] | None) -> None:
-        known = self.engine, self.rules, self.findings, self._guard
+        known = self.engine, self.rules, self.findings, self.groups, self._guard
         record = RunRecord(self.files, args, state, *known, self.hang_timeout, self.checkpoint_on_sigterm)
         try:
             record.begin(memory)
@@ -301,7 +306,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         self.engine.load_state_dict(memory["engine"])
         if "continuity" in memory:  # a checkpoint of an earlier release has none
             self.continuity.load_state_dict(memory["continuity"])
-        self.episodes = Counter(memory["episodes"])
+        self.episodes, self.groups = Counter(memory["episodes"]), Counter(memory.get("groups"))
         for phase, steps in memory["logged"].items():
             self.stop.logged[phase].extend(steps)
         self.findings += with_texts(memory["findings"], self.rules)
@@ -331,6 +336,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.run is not None:
             self.run.records.append(record)
         self.stop.log(record)
+        add_up(self.groups, record.metrics)
         for finding in self._guard("rules", self.engine.update, record) or ():
             self._report(finding, args, state)
 
@@ -371,6 +377,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.checkpoint_on_sigterm and self.stop.on_sigterm(args, self.sigterm):
             control.should_save = control.should_training_stop = True
         self.clock.step_ends()
+        if self.probes is not None:
+            self.probes.after_step()
         self._beat("save" if control.should_save else "evaluate" if control.should_evaluate else "data")
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
@@ -423,6 +431,6 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             record.report()
 
     def _end(self) -> None:
-        said = console.summary(self.findings, self.engine.coverage(), self.engine.records, self.broken, self.episodes)
-        console.logger.info(said)
+        known = self.findings, self.engine.coverage(), self.engine.records, self.broken, self.episodes
+        console.logger.info(console.summary(*known, also=sentence(self.groups)))
         self.files.close()

@@ -14,6 +14,7 @@
 
 """A finished run goes in; what the rules find in it, and what else is known of it, comes out as a `Diagnosis`."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from .sources.checkpoints import CHECKPOINT, SECONDS, Checkpoint, checkpoints, g
 from .sources.logs import Run
 from .sources.rows import section
 from .sources.run_files import RUN_DIRECTORY
+from .sources.signal_budget import add_up
 
 
 OF_A_RESUME = {"number", "records", "with_state"}
@@ -60,6 +62,8 @@ class Diagnosis:
             Which of them to go on from and which to ship.
         rules (`tuple[Rule, ...]`):
             The rules that judged the run.
+        groups (`dict[str, int]`):
+            Groups of completions by what they teach, see [`SignalBudget`].
     """
 
     run: Run
@@ -72,6 +76,7 @@ class Diagnosis:
     checkpoints: tuple[Checkpoint, ...] = ()
     advice: Advice | None = None
     rules: tuple[Rule, ...] = ()
+    groups: dict[str, int] = field(default_factory=dict)
 
 
 def diagnose(
@@ -92,10 +97,11 @@ def diagnose(
     Returns:
         [`Diagnosis`]: for a run directory its findings are those in `findings.jsonl`.
     """
-    replay, findings, last_step = Replay(run, rules), [], 0
+    replay, findings, last_step, groups = Replay(run, rules), [], 0, Counter()
     for record in run.records():
         findings += replay.take(record)
         last_step = record.step
+        add_up(groups, record.metrics)
         if on_record:
             on_record(record)
     found = judged_by_run(_checkpoints(run), run, findings, replay.rules)
@@ -110,6 +116,7 @@ def diagnose(
         checkpoints=tuple(found),
         advice=advise(found) if found else None,
         rules=tuple(replay.rules),
+        groups=groups,
     )
 
 

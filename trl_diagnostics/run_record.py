@@ -81,7 +81,7 @@ class RunRecord:
             Of the training.
         engine ([`Engine`]), rules (`list[Rule]`):
             What judges it.
-        findings (`list[Finding]`):
+        findings (`list[Finding]`), groups (`Counter[str]`):
             Kept up to date by the callback.
         guard ([`Guard`]):
             Calls a part of the diagnostics so that its errors go no further.
@@ -99,12 +99,13 @@ class RunRecord:
         engine: Engine,
         rules: list[Rule],
         findings: list[Finding],
+        groups: Counter[str],
         guard: Guard,
         hang_timeout: float,
         postpone: bool,
     ):
         self.files, self.args, self.state, self.engine, self.rules = files, args, state, engine, rules
-        self.findings, self.guard = findings, guard
+        self.findings, self.groups, self.guard = findings, groups, guard
         self.loop = TrainingLoop(state)
         self.exits = ExitHooks(self._on_exit, self.report, files.path / CRASH_LOG)
         self.sigterm = Sigterm(self._on_sigterm, self.loop, postpone)
@@ -300,6 +301,7 @@ class RunRecord:
             checkpoints=tuple(judged),
             advice=advise(judged) if judged and not in_haste else None,
             rules=tuple(self.rules),
+            groups=self.groups,
         )
         write_report(self.files.path / REPORTS, diagnosis, not in_haste)
 

@@ -32,6 +32,7 @@ from ..engine.finding import DiagnosticsError, Record
 from ..explain import wrapped
 from ..sinks import report_text
 from ..sinks.console import HEALTHY, TOO_SHORT, summary
+from ..sources.signal_budget import sentence
 from ..words import count
 from .arguments import release_named, trainer_named
 from .results import UNREADABLE, Result, result_of, runs_in
@@ -120,7 +121,16 @@ def _print_one(result: Result) -> None:
         raise DiagnosticsError(result.error)
     diagnosis = result.diagnosis
     findings = list(diagnosis.findings)
-    said = summary(findings, diagnosis.coverage, diagnosis.records, diagnosis.broken, None, width(), "--json")
+    said = summary(
+        findings,
+        diagnosis.coverage,
+        diagnosis.records,
+        diagnosis.broken,
+        None,
+        width(),
+        "--json",
+        sentence(diagnosis.groups),
+    )
     head, _, rest = said.removeprefix("TRL diagnostics: ").partition("\n")
     ended = diagnosis.postmortem or {"exit_reason": "completed"}
     if ended["exit_reason"] not in report_text.CALM:

@@ -161,6 +161,7 @@ def summary(
     episodes: dict[str, int] | None = None,
     width: int | None = None,
     names_in: str = "coverage.json",
+    also: str | None = None,
 ) -> str:
     """
     The block at train end: findings ranked by cause and severity, what to do, coverage.
@@ -180,6 +181,8 @@ def summary(
             Columns of a line. Defaults to those of the terminal, 119 at most.
         names_in (`str`, *optional*, defaults to `"coverage.json"`):
             Where the reader finds which rule was active.
+        also (`str`, *optional*):
+            What else there is to say of the run.
     """
     findings, width = list(findings), width or columns()
     ended = {(f.rule, f.metric, f.first_step): f.step for f in findings if f.state == "resolved"}
@@ -193,6 +196,7 @@ def summary(
         lines += textwrap.wrap(said, width, subsequent_indent=INDENT, break_on_hyphens=False)
         lines += _advice(same[0], i == 1, width)
     lines += _normal_lines((f for f in findings if f.level == Severity.INFO and f.state == "started"), width)
+    lines += textwrap.wrap(also, width, initial_indent="  ", subsequent_indent=INDENT) if also else []
     lines += _coverage_lines(coverage, width, names_in)
     lines += [f"  Error of the diagnostics themselves: {part} ({error})" for part, error in broken.items()]
     return "\n".join(lines)

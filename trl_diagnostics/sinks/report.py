@@ -33,6 +33,7 @@ from ..engine.rulebook import BUILTIN
 from ..metrics.catalogue import names
 from ..metrics.lookup import entries_of_derived
 from ..metrics.names import MetricMap
+from ..sources.signal_budget import sentence
 from ..words import number
 from . import report_text
 from .curves import Curve, collect_curves
@@ -110,6 +111,7 @@ def _told(diagnosis: "Diagnosis", heads: list[report_text.Problem], curves: dict
         "tone": _tone(diagnosis, heads),
         "fixes": sum(bool(problem.finding.fix) for problem in heads),
         "repairs": report_text.repairs(diagnosis),
+        "signal": sentence(diagnosis.groups),
         "normal": report_text.normal(diagnosis.findings),
         "checkpoint_answer": answer,
         "checkpoint_reasons": reasons,

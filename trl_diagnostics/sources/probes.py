@@ -25,10 +25,12 @@ from ..engine.finding import Record
 from ..metrics.names import MetricMap
 from .gradients import GradientProbe
 from .memory import memory
+from .signal_budget import SignalBudget
 from .step_clock import StepClock
 from .weights_probe import WeightsProbe, nonfinite_parameters
 
 
+GROUPS = ("grpo", "rloo")  # trainers with groups of completions
 EVERY = 10  # optimizer steps between two looks at weights and memory, so that they cost next to nothing per step
 
 
@@ -56,12 +58,15 @@ class Probes:
         # a gradient scaler skips the steps whose gradients overflow, as it is meant to
         self.gradients = None if args.fp16 else GradientProbe()
         self.weights: WeightsProbe | None = None
+        self.signal: SignalBudget | None = None
         self.step = 0  # of the last look at weights and memory
         self.step_is_bad = False
 
-    def begin(self, step: int, model: torch.nn.Module | None) -> None:
-        """Training begins after `step`."""
+    def begin(self, step: int, model: torch.nn.Module | None, trainer: Any) -> None:
+        """Training begins after `step`, as the method of `trainer` if one is known."""
         self.step, self.weights = step, None if model is None else WeightsProbe(model)
+        if self.metric_map.trainer in GROUPS and trainer is not None:
+            self.signal = SignalBudget(trainer)
 
     def before_optimizer_step(self, step: int, model: torch.nn.Module) -> Record | None:
         """Look at the gradients of a step; a record for the first bad ones since the last log."""
@@ -77,6 +82,11 @@ class Probes:
         ruined = self.guard("weights probe", nonfinite_parameters, model)  # then the gradients are no cause
         metrics = {**bad.metrics(), "gradients": float(bad.total), "nonfinite_parameters": ruined}
         return Record(step, time.time(), "probe", metrics)
+
+    def after_step(self) -> None:
+        """Look at what was generated for a step."""
+        if self.signal is not None:
+            self.guard("signal budget", self.signal.look)
 
     def record(self, step: int, logs: dict[str, Any], model: torch.nn.Module | None) -> Record:
         """
@@ -96,13 +106,13 @@ class Probes:
             # None, so that the record is the same, once the probe has been switched off
             metrics["nonfinite_parameters"] = self.guard("weights probe", nonfinite_parameters, model)
         if phase == "train":
-            for part, probe in (("clock", self.clock.take), ("gradient probe", self._gradients)):
-                metrics |= self.guard(part, probe) or {}
+            metrics |= self.clock.take()
+            if self.gradients is not None:
+                metrics |= self.gradients.take()
+            if self.signal is not None:
+                metrics |= self.signal.take()
             metrics |= self.guard("probes", self._look, step) or {}
         return Record(step, time.time(), phase, metrics)
-
-    def _gradients(self) -> dict[str, float]:
-        return {} if self.gradients is None else self.gradients.take()
 
     def _look(self, step: int) -> dict[str, float]:
         """Now and then at what takes longer."""
