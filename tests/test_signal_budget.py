@@ -155,16 +155,16 @@ def test_looking_adds_nothing_to_the_logs_of_the_trainer():
     ("totals", "said"),
     [
         ({}, None),
-        ({"groups": 12, "groups_useful": 12}, "All 12 groups of completions gave a gradient."),
+        ({"groups": 12, "groups_useful": 12}, "All 12 groups of completions gave a reward gradient."),
         (
             dict(zip(KINDS, (64, 23, 30, 23, 9, 0, 2, 0), strict=True)),
-            "Of 64 groups of completions 41 gave no gradient: 30 all wrong (about 23 of them cut off), 9 all right, 2 with "
+            "Of 64 groups of completions 41 gave no reward gradient: 30 all wrong (about 23 of them cut off), 9 all right, 2 with "
             "rewards that cancel each other. Wrong and right are told by the lowest and the highest reward of the run. "
             "Useful share 36%.",
         ),
         (
             dict(zip(KINDS, (2000, 500, 0, 0, 0, 1499, 0, 1), strict=True)),
-            "Of 2,000 groups of completions 1,500 gave no gradient: 1,499 all the same, neither wrong nor right, 1 without "
+            "Of 2,000 groups of completions 1,500 gave no reward gradient: 1,499 all the same, neither wrong nor right, 1 without "
             "a reward. Useful share 25%.",
         ),
     ],
@@ -186,14 +186,21 @@ def test_adding_up():
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
 def test_a_real_training_agrees_with_what_the_trainer_logs(kind, tmp_path):
-    """`frac_reward_zero_std` is the mean share of idle groups."""
+    """`frac_reward_zero_std` is the mean share of idle groups, where no KL is taken off the rewards (RLOO)."""
 
     def reward(completions, **kwargs):
         return [float("red" in text) for text in completions]
 
     callback = DiagnosticsCallback()
     trainer = tiny.make_trainer(
-        kind, tmp_path, [callback], max_steps=12, logging_steps=3, reward_funcs=[reward], max_completion_length=6
+        kind,
+        tmp_path,
+        [callback],
+        max_steps=12,
+        logging_steps=3,
+        reward_funcs=[reward],
+        max_completion_length=6,
+        beta=0.0,
     )
     trainer.train()
     records = [line["metrics"] for line in lines(tmp_path, "metrics.jsonl") if line["phase"] == "train"]

@@ -134,20 +134,20 @@ def sentence(totals: Mapping[str, int]) -> str | None:
             As made by [`add_up`].
 
     Returns:
-        `str` or `None`: such as "Of 64 groups of completions 41 gave no gradient: 30 all wrong (about 23 of them cut off),
+        `str` or `None`: such as "Of 64 groups of completions 41 gave no reward gradient: 30 all wrong (about 23 of them cut off),
         9 all right, 2 with rewards that cancel each other. Useful share 36 %."; `None` without groups.
     """
     if not totals.get("groups"):
         return None
     idle = totals["groups"] - totals["groups_useful"]
     if not idle:
-        return f"All {totals['groups']:,} groups of completions gave a gradient."
+        return f"All {totals['groups']:,} groups of completions gave a reward gradient."
     cut_off = f" (about {totals['groups_cut_off']:,} of them cut off)" if totals["groups_cut_off"] else ""
     parts = [f"{totals[name]:,} {said}{cut_off * (name == LOW)}" for name, said in SAID.items() if totals[name]]
     share = totals["groups_useful"] / totals["groups"]
     estimated = "Wrong and right are told by the lowest and the highest reward of the run. "
     return (
-        f"Of {totals['groups']:,} groups of completions {idle:,} gave no gradient: {', '.join(parts)}. "
+        f"Of {totals['groups']:,} groups of completions {idle:,} gave no reward gradient: {', '.join(parts)}. "
         f"{estimated if totals[LOW] or totals['groups_all_high'] else ''}Useful share {share:.0%}."
     )
 
