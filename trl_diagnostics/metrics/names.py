@@ -229,8 +229,8 @@ class MetricMap:
         for item in self.derived:
             if item["name"] == name:
                 return all(map(self.expects, formula_inputs(item)))
-        if name.startswith(("eval_", "resume_")) or name in self._optional:
-            return False
+        if name.startswith(("eval_", "resume_")) or name in self._optional or name in names().before_training:
+            return False  # what there is to look at before training is not the same for all
         elsewhere = (
             name in names().names or name in names().passthrough or any(i["name"] == name for i in names().derived)
         )
