@@ -37,6 +37,7 @@ RANDOM_TOKENS = 24
 SECONDS, SECONDS_EACH = 6.0, 4.0  # for all reward functions together, for one
 GOLD = ("solution", "answer", "ground_truth", "gold", "target", "completion", "chosen")
 OWN_COLUMNS = ("prompt", "completion", "completion_ids")  # those of the data are not handed over
+LOGS = {"log_extra": "_log_completion_extra", "log_metric": "_log_metric"}  # GRPO and RLOO hand these over
 IMAGES = ("image", "images")
 
 
@@ -114,9 +115,12 @@ def _arguments(trainer: Trainer, rows: list[dict[str, Any]], texts: list[str], t
         "completion_ids": [[*tokenizer.encode(t, add_special_tokens=False), tokenizer.eos_token_id] for t in texts],
         **{name: [row[name] for row in rows] for name in rows[0] if name in handed and name not in OWN_COLUMNS},
         "trainer_state": trainer.state,
-        "log_extra": lambda column, values: None,
-        "log_metric": lambda name, value: None,
+        **{name: _log_nothing for name, method in LOGS.items() if method in dir(trainer)},
     }
+
+
+def _log_nothing(name: str, value: Any) -> None:
+    """What a reward function logs before training is not part of the training."""
 
 
 def _rewards(function: Callable, arguments: dict[str, Any]) -> dict[str, Any]:
