@@ -35,6 +35,7 @@ from .unseen import Unseen
 
 
 END = {"name": "end"}
+CRASHED = "its process crashed"
 # Errors of code that meets what it does not expect. Others speak of a network, a device or a thread, which a forked
 # process may lack and the training may have.
 OF_THE_CODE = (
@@ -106,7 +107,7 @@ def forked_calls(
     if END in said:
         return calls, None
     died = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) != signal.SIGKILL
-    return calls, "its process crashed" if died else f"did not come back within {seconds:.0f} s"
+    return calls, CRASHED if died else f"did not come back within {seconds:g} s"
 
 
 def _fork() -> int:
@@ -147,7 +148,7 @@ def _work(jobs: Callable[[], Iterator[tuple[str, Callable[[], Any]]]], writer: i
                 out.write(json.dumps(asdict(_call(name, job))) + "\n")
                 out.flush()
         except BaseException as error:
-            out.write(json.dumps(asdict(Call("data", 0.0, error=_words(error)))) + "\n")
+            out.write(json.dumps(asdict(Call("before the call", 0.0, error=_words(error)))) + "\n")
         out.write(json.dumps(END) + "\n")
 
 

@@ -28,11 +28,13 @@ from datasets import Dataset, IterableDataset
 from torch import nn
 from transformers import Trainer
 
-from .forked import Call, forked_calls
+from .forked import CRASHED, Call, forked_calls
 from .unseen import Unseen
 
 
 ROWS = 4
+DATA = "data"
+KINDS = EMPTY, RANDOM, RIGHT = "empty", "random", "gold"
 RANDOM_TOKENS = 24
 SECONDS, SECONDS_EACH = 6.0, 4.0  # for all reward functions together, for one
 GOLD = ("solution", "answer", "ground_truth", "gold", "target", "completion", "chosen")
@@ -55,7 +57,7 @@ def reward_functions(trainer: Trainer) -> dict[str, float]:
         raise Unseen("the training data is no dataset of rows")
     found, unseen, end = {}, [], monotonic() + SECONDS
     for name, function in zip(_names(trainer), functions, strict=True):
-        seconds = min(SECONDS_EACH, end - monotonic())
+        seconds = round(min(SECONDS_EACH, end - monotonic()), 1)
         if isinstance(function, nn.Module):
             unseen.append(f"{name} is a model")
         elif seconds < SECONDS_EACH / 2:
@@ -75,8 +77,9 @@ def _names(trainer: Trainer) -> list[str]:
     return [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def _calls(trainer: Trainer, function: Callable) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    rows = list(islice(iter(trainer.train_dataset), ROWS))
+def _calls(trainer: Trainer, function: Callable) -> Iterator[tuple[str, Callable[[], Any]]]:
+    rows: list[dict[str, Any]] = []
+    yield DATA, lambda: rows.extend(islice(iter(trainer.train_dataset), ROWS))  # a stream may take its time, or hang
     tokenizer = vars(trainer.processing_class).get("tokenizer", trainer.processing_class)
     for kind, texts in _texts(rows, tokenizer).items() if rows else ():
         arguments = _arguments(trainer, deepcopy(rows), texts, tokenizer)
@@ -88,9 +91,9 @@ def _texts(rows: list[dict[str, Any]], tokenizer: Any) -> dict[str, list[str]]:
     random = Random(0)
     draws = [random.choices(range(len(tokenizer)), k=RANDOM_TOKENS) for _ in rows]
     words = [tokenizer.decode(draw, skip_special_tokens=True) for draw in draws]
-    texts = {"empty": ["" for _ in rows], "random": words}
+    texts = {EMPTY: ["" for _ in rows], RANDOM: words}
     column = next((name for name in GOLD if all(_text(row.get(name)) for row in rows)), None)
-    return texts | ({"gold": [_text(row[column]) for row in rows]} if column else {})
+    return texts | ({RIGHT: [_text(row[column]) for row in rows]} if column else {})
 
 
 def _text(value: Any) -> str:
@@ -144,17 +147,20 @@ def _reasons(calls: list[Call], lost: str | None) -> list[str]:
 def _numbers(name: str, calls: list[Call], seconds: float, lost: str | None) -> dict[str, float]:
     """What the calls tell about one function."""
     found: dict[str, float] = {}
-    raised = [call for call in calls if call.of_the_code]
-    came = {call.name: call.value for call in calls if call.error is None}
+    own = [call for call in calls if call.name in KINDS]
+    raised = [call for call in own if call.of_the_code]
+    came = {call.name: call.value for call in own if call.error is None}
     if came or raised:
         found["raises"] = len(raised) / (len(raised) + len(came))
-    if came or lost:  # the fastest call: the first one may have to import something
-        found["seconds"] = min((call.seconds for call in calls if call.error is None), default=seconds)
+    if came:  # the fastest call: the first one may have to import something
+        found["seconds"] = min(call.seconds for call in own if call.error is None)
+    elif lost and lost != CRASHED and [call.name for call in calls if call.error is None] == [DATA]:
+        found["seconds"] = seconds
     if came:
         ratios = [len(value["rewards"]) / value["completions"] for value in came.values()]
         found["rewards_per_completion"] = max(ratios, key=lambda ratio: abs(ratio - 1))
         found |= _scores([reward for value in came.values() for reward in value["rewards"]])
-    if {"empty", "random"} <= set(came) and not raised:
+    if {EMPTY, RANDOM} <= set(came) and not raised:
         found |= _spread({kind: value["rewards"] for kind, value in came.items()})
     return {f"reward_function_{what}/{name}": number for what, number in found.items()}
 
@@ -171,8 +177,8 @@ def _spread(rewards: dict[str, list[float | None]]) -> dict[str, float]:
     finite = {kind: [r for r in values if r is not None and math.isfinite(r)] for kind, values in rewards.items()}
     every = [reward for values in finite.values() for reward in values]
     found = {"spread": max(every) - min(every), "highest": max(every)} if every else {}
-    if finite.get("gold"):
-        found["gold"] = max(finite["gold"])
+    if finite.get(RIGHT):
+        found["gold"] = max(finite[RIGHT])
     return found
 
 
