@@ -329,6 +329,13 @@ def test_a_part_of_the_model_has_no_usual_rate(tmp_path):
     assert learning_rate(trainer) == {}
 
 
+def test_names_of_parameters_under_fsdp(tmp_path):
+    trainer = tiny.make_trainer("sft", tmp_path)
+    trainer.is_fsdp_enabled = True
+    with pytest.raises(Unseen, match="^FSDP may have put adapter and model into one parameter$"):
+        learning_rate(trainer)
+
+
 def test_weights_in_float16(tmp_path):
     callback = begin(tmp_path, "sft", model=tiny.tiny_model().half())
     assert said(callback) == [

@@ -269,7 +269,10 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         return mismatch
 
     def _look_before(self, args: TrainingArguments, state: TrainerState) -> None:
-        seen = look_before(training_loop()["self"], self._guard)
+        trainer = training_loop().get("self")
+        if trainer is None:  # called by hand
+            return
+        seen = look_before(trainer, self._guard)
         self.files.write_metadata(PREFLIGHT, {"seconds": seen.seconds, "unseen": redact(seen.unseen)})
         console.logger.info(console.looked_before(seen.seconds, seen.unseen))
         self._take(Record(0, time.time(), "preflight", seen.metrics), args, state)

@@ -181,3 +181,4 @@ def _cut_off() -> None:
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (a notebook's own go on to the notebook)
     tqdm.set_lock(threading.RLock())  # the one that all forks share would stay taken if this process is killed
     torch.set_num_threads(1)  # the threads of OpenMP are not there any more
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # nor those of tokenizers, which would be waited for

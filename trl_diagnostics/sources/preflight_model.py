@@ -139,6 +139,8 @@ def _differ(mine: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
 
 def learning_rate(trainer: Trainer) -> dict[str, float]:
     """The learning rate, under the name of what it trains: a LoRA adapter, or a whole model."""
+    if trainer.is_fsdp_enabled:
+        raise Unseen("FSDP may have put adapter and model into one parameter")
     trained = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
     if any("lora_A" in name for name in trained):
         return {"adapter_learning_rate": trainer.args.learning_rate}
