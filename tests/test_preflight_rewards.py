@@ -30,6 +30,7 @@ from datasets import Dataset
 from preflight_kit import begin, report, said, seen
 from tiny import make_trainer
 from tiny_data import colour_variety, prompt_dataset
+from trl.rewards import get_soft_overlong_punishment, think_format_reward
 
 from trl_diagnostics.sources import preflight_rewards
 from trl_diagnostics.sources.forked import Call, forked_calls
@@ -74,7 +75,13 @@ def with_tensors(completions, **kwargs):
     return torch.tensor([len(completion) / 10 for completion in completions])
 
 
+def loses_for_a_wrong_format(completions, **kwargs):
+    return [1.0 if "box" in completion else -1.0 for completion in completions]
+
+
 HEALTHY = [
+    loses_for_a_wrong_format,
+    [get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=20), think_format_reward],
     [colour_variety, patient],
     [lambda completions, **kwargs: [float(len(c)) for c in completions], colour_variety],
     [Length(), functools.partial(colour_variety, extra=1)],
@@ -86,7 +93,8 @@ HEALTHY = [
 
 @pytest.mark.parametrize("functions", HEALTHY)
 def test_healthy_functions_are_silent(tmp_path, functions):
-    assert said(begin(tmp_path, "grpo", reward_funcs=functions)) == []
+    prompts = {"train_dataset": CHATS} if isinstance(functions, list) and think_format_reward in functions else {}
+    assert said(begin(tmp_path, "grpo", reward_funcs=functions, **prompts)) == []
     assert report(tmp_path)["unseen"] == {}
 
 
@@ -132,6 +140,17 @@ def test_a_function_that_always_raises(tmp_path, kind, function, error):
     why = report(tmp_path)["unseen"]["reward functions"]
     assert why.startswith(f"{name}: {error}")
     assert [kind in why for kind in ("(empty)", "(random)", "(gold)")] == [True, True, True]
+
+
+def names_each(prompts, completions, completion_ids, trainer_state):
+    return [float(len(completion)) for completion in completions]
+
+
+@pytest.mark.parametrize(("kind", "share"), [("online_dpo", 0), ("grpo", 1), ("rloo", 1)])
+def test_functions_get_what_their_trainer_hands_over(tmp_path, kind, share):
+    """Only GRPO and RLOO have `log_extra` and `log_metric`."""
+    begin(tmp_path, kind, reward_funcs=names_each)
+    assert number_of(tmp_path, "raises", "names_each") == share
 
 
 def last_word(completions, **kwargs):
