@@ -162,7 +162,8 @@ def test_grpo_with_a_constant_reward_names_its_cause(tmp_path):
     train(
         "grpo", tmp_path, callback, max_steps=30, reward_funcs=lambda completions, **kwargs: [0.5] * len(completions)
     )
-    first, worst, *more = [finding for finding in problems(callback.findings) if finding.state == "started"]
+    before, first, worst, *more = [finding for finding in problems(callback.findings) if finding.state == "started"]
+    assert (before.rule, before.severity, before.step) == ("reward_function_pays_everything_the_same", "low", 0)
     assert (first.rule, first.severity) == ("reward_constant_so_far", "medium") and first.step <= 10
     assert (worst.rule, worst.severity, more) == ("reward_constant", "high", [])
     assert [line.to_json() for line in findings(tmp_path)] == replay(callback, tmp_path)

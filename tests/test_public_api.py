@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import trl_diagnostics
-from trl_diagnostics import callback
+from trl_diagnostics import before_training, callback
 from trl_diagnostics.engine import alert, condition, engine, finding, rule, rulebook
 from trl_diagnostics.metrics import names
 
@@ -39,6 +39,7 @@ def test_exported_names():
         "collect_rules",
         "load_rules",
         "parse_alert",
+        "preflight",
     ]
     assert dir(trl_diagnostics) == sorted(trl_diagnostics.__all__)
 
@@ -55,6 +56,7 @@ def test_every_name_is_the_object_of_its_module():
     assert trl_diagnostics.collect_rules is rulebook.collect_rules
     assert trl_diagnostics.load_rules is rule.load_rules
     assert trl_diagnostics.parse_alert is alert.parse_alert
+    assert trl_diagnostics.preflight is before_training.preflight
 
 
 def test_every_public_name_is_documented():

@@ -87,7 +87,7 @@ def test_the_explained_metric_is_what_the_command_says(monkeypatch):
 
 def test_the_commands_exist():
     commands = re.findall(r"^\| `trl-diagnostics (.*?)` \|", README, re.MULTILINE)
-    assert len(commands) == 12
+    assert len(commands) == 13
     for command in commands:
         cli.parse(command.replace("[", "").replace("]", "").replace("'", "").split())
 

@@ -42,6 +42,7 @@ TITLES = {"Distillation": "distillation", "Reward": "reward", "online DPO": "onl
 # What a `fix` may name beside training arguments and logged metrics.
 OTHER_NAMES = {
     "lr_scheduler_kwargs",  # a training argument that the maps leave out, its default differs between releases
+    *("output_dir", "use_cpu"),  # nor these: no rule can ask for them
     # PEFT: LoraConfig, from_pretrained
     *("target_modules", "lora_alpha", "modules_to_save", "is_trainable"),
     # transformers: models, their configs, generation

@@ -36,11 +36,13 @@ _MODULE_OF = {
     "collect_rules": ".engine.rulebook",
     "load_rules": ".engine.rule",
     "parse_alert": ".engine.alert",
+    "preflight": ".before_training",
 }
 
 __all__ = ["__version__", *_MODULE_OF]
 
 if TYPE_CHECKING:
+    from .before_training import preflight
     from .callback import DiagnosticsCallback
     from .engine.alert import parse_alert
     from .engine.engine import Engine

@@ -275,7 +275,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
 
     def _look_before(self, args: TrainingArguments, state: TrainerState) -> None:
         trainer = training_loop().get("self")
-        if trainer is None:
+        if trainer is None:  # called by hand
             return
         seen = look_before(trainer, self._guard)
         self.files.write_metadata(PREFLIGHT, {"seconds": seen.seconds, "unseen": redact(seen.unseen)})

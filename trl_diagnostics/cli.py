@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"trl-diagnostics {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
+    _add_preflight(commands)
     _add_diagnose(commands)
     _add_watch(commands)
     _add_compare(commands)
@@ -124,6 +125,15 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--trainer", help="trainer whose log has the metric: some keys mean something else in each")
     what.set_defaults(parser=what, module="rules", function="explain_names")
     return top
+
+
+def _add_preflight(commands: argparse._SubParsersAction) -> None:
+    before = commands.add_parser("preflight", help="what is wrong with a training, before it begins")
+    _add_json(before)
+    _add_fail_on(before)
+    before.add_argument("script", metavar="SCRIPT", help="Python script that trains; it is run up to Trainer.train()")
+    before.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="arguments of the script")
+    before.set_defaults(parser=before, module="preflight", function="run")
 
 
 def _add_diagnose(commands: argparse._SubParsersAction) -> None:

@@ -86,10 +86,15 @@ def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_
     )
 
 
-def looked_before(seconds: dict[str, float], unseen: dict[str, str]) -> str:
+def looked_before(seconds: dict[str, float], unseen: dict[str, str] | None = None) -> str:
     """One line on what was looked at before the first step."""
     blind = f"; not seen: {_some(list(unseen))} (why: preflight.json)" if unseen else ""
     return f"TRL diagnostics: preflight, {len(seconds)} checks in {sum(seconds.values()):.1f} s{blind}"
+
+
+def not_seen(check: str, why: str) -> str:
+    """What a check before the first step could not look at."""
+    return _line(f"TRL diagnostics: not seen: {check} ({why})")
 
 
 def too_few_logs(names: list[str], max_steps: int, logging_steps: int) -> str:

@@ -70,20 +70,20 @@ def look_before(trainer: Trainer, guard: Callable[..., Any]) -> Preflight:
             if began > deadline:
                 seen.unseen[name] = f"left out, the others took {SECONDS:.0f} s"
                 continue
-            found = guard(f"preflight, {name}", _look, check, trainer)
-            if isinstance(found, dict):
-                seen.metrics.update(found)
-            else:
-                seen.unseen[name] = found or "failed with an error of its own"
+            found, why = guard(f"preflight, {name}", _look, check, trainer) or ({}, "failed with an error of its own")
+            seen.metrics.update(found)
+            if why:
+                seen.unseen[name] = why
             seen.seconds[name] = round(time.monotonic() - began, 4)
     return seen
 
 
-def _look(check: Callable[[Trainer], dict[str, float]], trainer: Trainer) -> dict[str, float] | str:
+def _look(check: Callable[[Trainer], dict[str, float]], trainer: Trainer) -> tuple[dict[str, float], str]:
+    """What a check found, and why it could not see the rest."""
     try:
-        return check(trainer)
+        return check(trainer), ""
     except Unseen as why:
-        return str(why)
+        return why.seen, str(why)
 
 
 @contextmanager

@@ -12,8 +12,20 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a check cannot look at, as an exception with the reason."""
+"""What a check cannot look at, as an exception with the reason and with what it did see."""
 
 
 class Unseen(Exception):
-    """Raised by a check with the reason, in words, why it cannot tell."""
+    """
+    Raised by a check that cannot tell, or not all.
+
+    Args:
+        reason (`str`):
+            Why, in words.
+        seen (`dict[str, float]`, *optional*):
+            Metrics of what it did look at.
+    """
+
+    def __init__(self, reason: str, seen: dict[str, float] | None = None):
+        super().__init__(reason)
+        self.seen = seen or {}
