@@ -29,6 +29,11 @@ from tiny_data import chat_dataset, preference_dataset, prompt_dataset, text_dat
 
 from trl_diagnostics import DiagnosticsCallback
 from trl_diagnostics.engine.finding import Severity
+from trl_diagnostics.guard import Guard
+from trl_diagnostics.sources.preflight import look_before
+from trl_diagnostics.sources.preflight_data import COMPARED, DATA_CHECKS, is_empty, keys, untrained
+from trl_diagnostics.sources.preflight_rows import sampled
+from trl_diagnostics.sources.unseen import Unseen
 
 
 ROWS = 128
@@ -138,7 +143,7 @@ class TestHealthy:
             {"eval_dataset": text_dataset(16, seed=1)},
             {"eval_dataset": {"few": text_dataset(16, seed=1), "more": text_dataset(256, seed=2)}},
         ],
-        ids=str,
+        ids=lambda options: " ".join(options),
     )
     def test_sft(self, options, tmp_path):
         train(tmp_path, "sft", **options)
@@ -354,7 +359,7 @@ class TestLengths:
         train(tmp_path, kind, train_dataset=rows[kind], max_length=20)
         assert said(tmp_path) == [(rule, message)]
 
-    @pytest.mark.parametrize("kind", ["sft", "dpo", "orpo", "cpo"])
+    @pytest.mark.parametrize("kind", ["sft", "dpo", "cpo"])
     def test_whole_completions_lost(self, kind, tmp_path):
         prompts = [words(1, i, 40 if i % 4 == 0 else 6)[0] for i in range(ROWS)]
         one, two = words(ROWS, 1, length=6), words(ROWS, 2, length=6)
@@ -363,6 +368,14 @@ class TestLengths:
         assert said(tmp_path) == [
             ("completions_lost_to_max_length", "25% of the rows lose their whole completion to max_length 20.")
         ]
+
+    def test_whole_completions_lost_to_orpo(self, tmp_path):
+        prompts = [words(1, i, 40 if i % 4 == 0 else 6)[0] for i in range(ROWS)]
+        rows = pairs(prompts, words(ROWS, 1, length=6), words(ROWS, 2, length=6))
+        trainer = train(tmp_path, "orpo", train_dataset=rows, max_length=20, per_device_train_batch_size=16)
+        message = "25.0% of the sampled answers are lost to max_length 20: a batch with one has a loss of NaN."
+        assert said(tmp_path) == [("orpo_completions_lost_to_max_length", message)]
+        assert all(weight.isnan().any() for weight in trainer.model.parameters())  # what it says
 
     def test_pairs_left_out(self, tmp_path):
         one = [words(1, i + 1000, 40 if i % 4 == 0 else 6)[0] for i in range(ROWS)]
@@ -464,21 +477,99 @@ class TestUnseen:
         assert set(unseen(tmp_path).values()) == {"a transform makes the rows while they are read"}
 
 
-def test_nothing_of_the_trainer_changes(tmp_path):
-    trainer = tiny.make_trainer("sft", tmp_path, train_dataset=texts(), eval_dataset=texts(16, 1))
-    from trl_diagnostics.guard import Guard
-    from trl_diagnostics.sources.preflight import look_before
+def attributes(trainer):
+    return {name: id(value) for name, value in vars(trainer).items()}
 
-    before = (
-        {name: id(value) for name, value in vars(trainer).items()},
-        trainer.train_dataset.format,
-        torch.get_rng_state(),
-    )
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "kto", "grpo", "gkd"])
+def test_nothing_of_the_trainer_changes(kind, tmp_path):
+    trainer = tiny.make_trainer(kind, tmp_path)
+    before, state = attributes(trainer), (random.getstate(), torch.get_rng_state())
+    columns, first = trainer.train_dataset.format, trainer.train_dataset[0]
     seen = look_before(trainer, Guard())
-    after = (
-        {name: id(value) for name, value in vars(trainer).items()},
-        trainer.train_dataset.format,
-        torch.get_rng_state(),
+    assert attributes(trainer) == before
+    assert random.getstate() == state[0] and torch.equal(torch.get_rng_state(), state[1])
+    assert trainer.train_dataset.format == columns and trainer.train_dataset[0] == first
+    assert set(DATA_CHECKS) <= set(seen.seconds)
+
+
+class TestUntrained:
+    """Which rows of a frozen embedding count as never trained."""
+
+    WEIGHT = torch.randn(200, 64, generator=torch.Generator().manual_seed(0))
+
+    def rows(self, row):
+        weight = self.WEIGHT.clone()
+        weight[7] = row
+        return untrained(weight, [3, 7], [3, 5, 7])
+
+    def test_a_trained_row(self):
+        assert self.rows(self.WEIGHT[7]) == [False, False]
+        assert self.rows(0.5 * self.WEIGHT[7]) == [False, False]
+
+    @pytest.mark.parametrize(
+        "row", [torch.zeros(64), 1e-3 * WEIGHT[7], WEIGHT.mean(0), WEIGHT.mean(0) + 1e-3 * WEIGHT[9]], ids=range(4)
     )
-    assert before[:2] == after[:2] and torch.equal(before[2], after[2])
-    assert seen.unseen == {} and sum(seen.seconds.values()) < 5
+    def test_a_row_that_was_never_trained(self, row):
+        assert self.rows(row) == [False, True]
+
+    def test_twins(self):
+        assert self.rows(self.WEIGHT[3]) == [True, True]
+        assert self.rows(self.WEIGHT[5]) == [False, True]
+
+    def test_half_precision(self):
+        weight = self.WEIGHT.to(torch.bfloat16)
+        weight[7] = 0
+        assert untrained(weight, [3, 7], [3, 7]) == [False, True]
+
+    def test_no_tokens(self):
+        assert untrained(self.WEIGHT, [], []) == []
+
+
+class TestKeys:
+    def test_equal_rows_have_equal_keys(self):
+        rows = Dataset.from_dict({"input_ids": [[1, 2], [3], [1, 2], [], [3], [2, 1]]})
+        one, two, three, empty, five, turned = keys(rows, ("input_ids",))
+        assert (one, two) == (three, five) and len({one, two, empty, turned}) == 4
+
+    def test_of_chosen_rows(self):
+        rows = Dataset.from_dict({"input_ids": [[1, 2], [3], [1, 2]]})
+        assert keys(rows.select([2, 1]), ("input_ids",)) == keys(rows.select([0, 1]), ("input_ids",))
+
+    def test_all_columns_count(self):
+        rows = Dataset.from_dict({"prompt_ids": [[1], [1, 2]], "completion_ids": [[2, 3], [3]], "label": [True, True]})
+        one, two = keys(rows, ("prompt_ids", "completion_ids", "label"))
+        assert one != two
+
+    def test_conversations(self):
+        rows = chat_dataset(ROWS)
+        assert len(set(keys(rows, ("messages",)))) == len({str(row) for row in rows["messages"]})
+
+    def test_only_the_first_rows(self):
+        rows = Dataset.from_dict({"prompt": [str(i) for i in range(COMPARED + 700)]})
+        assert len(keys(rows, ("prompt",))) == COMPARED
+
+    def test_other_columns(self):
+        with pytest.raises(Unseen, match="the evaluation rows have other columns than the training rows"):
+            keys(text_dataset(4), ("input_ids",))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "empty"),
+    [
+        ("", True),
+        (" \n", True),
+        ("a", False),
+        ([], True),
+        ([{"role": "user", "content": ""}], True),
+        ([{"role": "user", "content": "a"}], False),
+    ],
+)
+def test_empty_prompts(prompt, empty):
+    assert is_empty(prompt) is empty
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (255, 255), (256, 256), (257, 129), (1000, 250)])
+def test_a_sample_is_spread_over_the_rows(rows, count):
+    found = [row["i"] for row in sampled(Dataset.from_dict({"i": list(range(rows))}))]
+    assert len(found) == count and found[0] == 0 and found[-1] >= rows - rows // count - 1

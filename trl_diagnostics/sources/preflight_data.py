@@ -160,7 +160,8 @@ def pairs(trainer: Trainer) -> dict[str, float]:
         return {}
     found = sequences(trainer)
     same = [row["chosen"] == row["rejected"] for row in rows]
-    cut = [one.ids == two.ids and one.cut and two.cut for one, two in zip(found[::2], found[1::2], strict=True)]
+    both = zip(found[::2], found[1::2], strict=True)
+    cut = [one.ids == two.ids and one.cut and two.cut and bool(one.trained) for one, two in both]
     return {
         "equal_pair_share": share(same),
         "cut_equal_pair_share": share([now and not before for now, before in zip(cut, same, strict=True)]),
@@ -217,9 +218,9 @@ def empties(trainer: Trainer) -> dict[str, float]:
     if "prompt" in rows[0]:
         found["empty_prompt_share"] = share([is_empty(row["prompt"]) for row in rows])
     if kind_of(trainer) in LABELLED:
-        learned = [one.trained for one in sequences(trainer) if one.trained and not one.cut]
-        texts = tokenizer_of(trainer).batch_decode(learned, skip_special_tokens=True)
-        found["empty_completion_share"] = share([not text.strip() for text in texts]) if texts else 0.0
+        if learned := [one.trained for one in sequences(trainer) if one.trained and not one.cut]:
+            texts = tokenizer_of(trainer).batch_decode(learned, skip_special_tokens=True)
+            found["empty_completion_share"] = share([not text.strip() for text in texts])
     return found
 
 
