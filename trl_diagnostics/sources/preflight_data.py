@@ -117,7 +117,7 @@ def special_tokens(trainer: Trainer) -> dict[str, float]:
         raise Unseen("the embedding is sharded")
     tokenizer, used = tokenizer_of(trainer), {token for ids in token_rows(trainer) for token in ids}
     missing = {token for token in used if token >= len(weight)}
-    found = {"tokens_without_embedding": float(len(missing))}
+    found = {"tokens_without_embedding": float(len(missing)), "untrained_special_tokens": 0.0}
     if not any(parameter.requires_grad for parameter in embedding.parameters()):
         special = sorted((used - missing - {tokenizer.pad_token_id}) & set(tokenizer.added_tokens_decoder))
         added = [token for token in tokenizer.added_tokens_decoder if token < len(weight)]
@@ -147,7 +147,7 @@ def starts(trainer: Trainer) -> dict[str, float]:
     """Texts that begin with two start tokens."""
     first = tokenizer_of(trainer).bos_token_id
     if first is None:
-        return {}
+        return {"double_start_share": 0.0}
     return {"double_start_share": share([ids[:2] == [first, first] for ids in token_rows(trainer)])}
 
 

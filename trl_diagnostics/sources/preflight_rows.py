@@ -25,6 +25,7 @@ from .unseen import Unseen
 
 
 ROWS = 256  # spread over the data set: a share of 5 % is met with 13 of them
+FEW, LONG = 64, 100_000  # rows of so many bytes take milliseconds each
 MASKED = -100
 IMAGES = {"image", "images"}
 SFT_COLUMNS = ("input_ids", "labels", "attention_mask", "seq_lengths")
@@ -74,7 +75,8 @@ def readable(dataset: Any) -> Dataset:
 
 def sampled(dataset: Dataset) -> list[dict[str, Any]]:
     """Rows spread evenly over a data set."""
-    return [dataset[i] for i in range(0, len(dataset), math.ceil(len(dataset) / ROWS))]
+    rows = ROWS if dataset.data.nbytes < LONG * dataset.data.num_rows else FEW
+    return [dataset[i] for i in range(0, len(dataset), math.ceil(len(dataset) / rows))]
 
 
 def tokenizer_of(trainer: Trainer) -> PreTrainedTokenizerBase:
