@@ -108,8 +108,6 @@ class Names:
         self.aliases = self._index("aliases", "alias")
         self.patterns = [source for spelling in self.keys if HOLE.search(spelling) for source in self.keys[spelling]]
         self.measured = {name for name, entry in self.names.items() if "source" in entry}
-        preflight = [name for name, entry in self.names.items() if entry.get("source") == "preflight"]
-        self.before_training = {HOLE.sub("*", name) for name in preflight}  # as rules name them
 
     def is_measured(self, name: str) -> bool:
         """Whether it comes from us and not from a trainer; a glob of such names does, too."""
