@@ -29,6 +29,7 @@ PROGRAM = """
 import json, math, os, sys
 import tiny
 import torch
+from failure_lab.injections import scale_loss
 from trl_diagnostics import DiagnosticsCallback
 
 kind, folder, fault, overrides = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
@@ -44,12 +45,15 @@ class Poison(tiny.TrainerCallback):
 
 callback = DiagnosticsCallback(stop_on_critical=True)
 trainer = tiny.make_trainer(kind, folder, [Poison(), callback], ddp_backend="gloo", **overrides)
+if fault < 0 and os.environ["RANK"] == "1":  # a batch that only one process gets
+    scale_loss(lambda call: math.nan if call == -fault else 1.0)(trainer)
 trainer.train()
 torch.distributed.barrier()  # a process that left the loop early would make the other one wait here for ever
 rank = int(os.environ["RANK"])
 with open(os.path.join(folder, f"rank{rank}.json"), "w") as file:
     facts = {"step": trainer.state.global_step, "findings": len(callback.findings), "broken": callback.broken}
-    json.dump(facts | {"world": trainer.args.world_size}, file)
+    finite = all(bool(torch.isfinite(parameter).all()) for parameter in trainer.model.parameters())
+    json.dump(facts | {"world": trainer.args.world_size, "finite": finite}, file)
 torch.distributed.barrier()
 sys.stderr.flush()
 os._exit(0)  # at a normal exit the threads of gloo sometimes abort the interpreter after all is done
@@ -96,3 +100,12 @@ def test_a_healthy_run_ends_normally(tmp_path):
     assert steps_on_disk(tmp_path) == [(5, "train"), (10, "train"), (12, "summary")]
     assert said.count("TRL diagnostics: sft (TRL ") == 1
     assert "[STOP]" not in said
+
+
+@pytest.mark.slow
+def test_neither_process_takes_a_step_that_is_bad_in_one_of_them(tmp_path):
+    ranks, said = run(tmp_path, "sft", -7, max_steps=20, logging_steps=5)
+    assert [rank["finite"] for rank in ranks] == [True, True]
+    assert [rank["step"] for rank in ranks] == [11, 11]  # they ask each other in the step after a log
+    assert [rank["broken"] for rank in ranks] == [{}, {}]
+    assert said.count("[STOP] Training stops because of gradients_nonfinite") == 1
