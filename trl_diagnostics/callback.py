@@ -28,7 +28,7 @@ from .engine.engine import Engine
 from .engine.finding import DiagnosticsError, Finding, Record, Severity
 from .engine.rulebook import collect_rules, with_texts, without_texts
 from .guard import Guard
-from .metadata import about_diagnostics, batch_loss, config_of, training_loop, trl_version
+from .metadata import about_diagnostics, batch_loss, config_of, own_memory, training_loop, trl_version
 from .metrics.checks import check_metric, check_rule
 from .metrics.names import MetricMap, trainer_of
 from .options import check_choice, check_flag, check_function, check_path, check_seconds
@@ -214,15 +214,15 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
         self.run = self.sigterm = self.probes = None
         self._guard("start", self._begin, args, state)
+        trainer = training_loop().get("self")  # None where a test calls this by hand
+        if self.run is not None:
+            mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
+            if self.preflight and state.global_step == 0 and trainer is not None:
+                self._guard("preflight", self._look_before, trainer, args, state)
         if self.engine is not None and (state.is_world_process_zero or self.stop_on_critical):
             self.clock = StepClock(generate_every(self.engine.config))
             self.probes = Probes(args, self.metric_map, self.clock, self._guard)
-            trainer = training_loop().get("self")
             self._guard("weights probe", self.probes.begin, state.global_step, kwargs.get("model"), trainer)
-        if self.run is not None:
-            mismatch = self._guard("provenance", self._write_start, args, state, kwargs)
-            if self.preflight and state.global_step == 0:
-                self._guard("preflight", self._look_before, args, state)
         if self.fail_on_resume_mismatch and state.global_step > 0:
             fail_together(mismatch, args)
 
@@ -273,36 +273,23 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self._take(record, args, state)
         return mismatch
 
-    def _look_before(self, args: TrainingArguments, state: TrainerState) -> None:
-        trainer = training_loop().get("self")
-        if trainer is None:  # called by hand
-            return
+    def _look_before(self, trainer: Any, args: TrainingArguments, state: TrainerState) -> None:
         seen = look_before(trainer, self._guard)
         self.files.write_metadata(PREFLIGHT, {"seconds": seen.seconds, "unseen": redact(seen.unseen)})
         console.logger.info(console.looked_before(seen.seconds, seen.unseen))
         self._take(Record(0, time.time(), "preflight", seen.metrics), args, state)
 
     def _greet(self, args: TrainingArguments, state: TrainerState) -> None:
-        coverage = self.engine.coverage()
-        self._guard("coverage.json", self.files.write_coverage, coverage)
-        console.logger.info(console.banner(self.metric_map.trainer, trl_version(), coverage, str(self.files.path)))
-        silent = self.engine.cannot_fire(state.max_steps, state.logging_steps)
-        if silent and args.logging_strategy == "steps":
-            console.logger.warning(console.too_few_logs(silent, state.max_steps, state.logging_steps))
+        self._guard("coverage.json", self.files.write_coverage, self.engine.coverage())
+        console.greet(self.engine, trl_version(), self.files.path, args, state)
         if self.had_on_finding and self.on_finding is None:
             console.logger.warning(console.LOST_ON_FINDING)
-        if state.global_step > 0:
-            console.logger.info(console.resumed(state.global_step, self.engine.open_episodes()))
 
     def _restore(self, state: TrainerState) -> dict[str, Any] | None:
         """Take over what the checkpoint remembers; the Trainer itself only does so on request."""
-        stored = state.stateful_callbacks[type(self).__name__]
-        # With several callbacks of this class the Trainer keeps a list and adds to it at each checkpoint.
-        found = [one for one in (stored if isinstance(stored, list) else [stored]) if one["attributes"]["saved"]]
-        mine = [one for one in found if one["args"] == self._arguments()] or found
-        if not mine:
+        memory = own_memory(state.stateful_callbacks[type(self).__name__], self._arguments())
+        if memory is None:
             return None
-        memory = mine[-1]["attributes"]["saved"]
         self.engine.load_state_dict(memory["engine"])
         if "continuity" in memory:  # a checkpoint of an earlier release has none
             self.continuity.load_state_dict(memory["continuity"])

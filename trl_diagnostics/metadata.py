@@ -47,6 +47,16 @@ def config_of(args: TrainingArguments, state: TrainerState) -> dict[str, Any]:
     return config
 
 
+def own_memory(stored: dict[str, Any] | list[dict[str, Any]], arguments: dict[str, Any]) -> dict[str, Any] | None:
+    """
+    What a checkpoint remembers of a callback with these arguments. With several callbacks of a class the Trainer keeps a
+    list, and adds to it at each checkpoint.
+    """
+    found = [one for one in (stored if isinstance(stored, list) else [stored]) if one["attributes"]["saved"]]
+    mine = [one for one in found if one["args"] == arguments] or found
+    return mine[-1]["attributes"]["saved"] if mine else None
+
+
 def about_diagnostics(
     config: dict[str, Any], custom_alerts: Sequence[str], rules: str | Path | None, disable: Sequence[str]
 ) -> dict[str, Any]:

@@ -22,8 +22,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP
+from ..engine.engine import ACTIVE, BLIND, NOT_APPLICABLE, WARMING_UP, Engine
 from ..engine.finding import Finding, Severity
 
 
@@ -84,6 +85,16 @@ def banner(trainer: str, trl_version: str | None, coverage: dict[str, str], run_
         f"TRL diagnostics: {trainer}{there}, {watching} rule{'s apply' if watching != 1 else ' applies'}, "
         f"files in {run_dir}"
     )
+
+
+def greet(engine: Engine, trl_version: str | None, run_dir: Path, args: Any, state: Any) -> None:
+    """What there is to say at train begin; `args` and `state` are those of the Trainer."""
+    logger.info(banner(engine.trainer, trl_version, engine.coverage(), str(run_dir)))
+    silent = engine.cannot_fire(state.max_steps, state.logging_steps)
+    if silent and args.logging_strategy == "steps":
+        logger.warning(too_few_logs(silent, state.max_steps, state.logging_steps))
+    if state.global_step > 0:
+        logger.info(resumed(state.global_step, engine.open_episodes()))
 
 
 def looked_before(seconds: dict[str, float], unseen: dict[str, str] | None = None) -> str:
