@@ -28,6 +28,7 @@ from transformers import Trainer
 from .preflight_data import DATA_CHECKS
 from .preflight_model import MODEL_CHECKS
 from .preflight_rewards import REWARD_CHECKS
+from .preflight_rows import forget
 from .unseen import Unseen
 
 
@@ -64,6 +65,7 @@ def look_before(trainer: Trainer, guard: Callable[..., Any]) -> Preflight:
             Calls a check so that its errors go no further.
     """
     seen, deadline = Preflight(), time.monotonic() + SECONDS
+    forget()  # the trainer may have changed since
     with untouched_random_states():
         for name, check in {**MODEL_CHECKS, **DATA_CHECKS, **REWARD_CHECKS}.items():
             began = time.monotonic()
@@ -75,6 +77,7 @@ def look_before(trainer: Trainer, guard: Callable[..., Any]) -> Preflight:
             if why:
                 seen.unseen[name] = why
             seen.seconds[name] = round(time.monotonic() - began, 4)
+    forget()
     return seen
 
 

@@ -16,6 +16,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from datasets import Dataset
@@ -102,6 +103,7 @@ def kind_of(trainer: Trainer) -> str:
     raise Unseen(f"rows of {', '.join(sorted(columns))} are of no known kind")
 
 
+@lru_cache(maxsize=1)  # several checks ask for them
 def sequences(trainer: Trainer) -> list[Sequence]:
     """The sampled rows as sequences with labels: one per row or packed text, two per pair, the chosen one first."""
     dataset, limit = train_rows(trainer), token_limit(trainer)
@@ -112,6 +114,11 @@ def sequences(trainer: Trainer) -> list[Sequence]:
         raise Unseen(f"a data collator of one's own ({collator.__name__}) may change with each call")
     collate = _supervised if kind_of(trainer) == "text" else _with_completion
     return [one for row in sampled(dataset) for one in collate(trainer, row, limit)]
+
+
+def forget() -> None:
+    """Hold on to no trainer and no rows."""
+    sequences.cache_clear()
 
 
 def token_limit(trainer: Trainer) -> int | None:
