@@ -47,10 +47,13 @@ def lines(folder, name):
     )
 
 
+def all_records(folder):
+    return [Record.from_json(line) for line in lines(folder, "metrics.jsonl")]
+
+
 def records(folder):
     """Those of the training itself."""
-    found = [Record.from_json(line) for line in lines(folder, "metrics.jsonl")]
-    return [record for record in found if record.phase != "preflight"]
+    return [record for record in all_records(folder) if record.phase != "preflight"]
 
 
 def findings(folder):
@@ -73,7 +76,7 @@ def messages(caplog, start=""):
 def replay(callback, folder):
     """What a new engine says about the records on disk."""
     engine = Engine(callback.rules, callback.engine.trainer, callback.engine.config, callback.metric_map)
-    return [finding.to_json() for record in records(folder) for finding in engine.update(record)]
+    return [finding.to_json() for record in all_records(folder) for finding in engine.update(record)]
 
 
 def bad(found, least=("critical", "high", "medium", "low")):

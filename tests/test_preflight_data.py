@@ -257,7 +257,7 @@ class TestSpecialTokens:
             train(tmp_path, "sft", train_dataset=rows, processing_class=tokenizer)
         assert said(tmp_path) == [
             (
-                "tokens_without_embedding",
+                "tokens_beyond_embedding",
                 "2 tokens of the sampled rows have no row in the embedding: the first batch with one will fail.",
             )
         ]
@@ -275,7 +275,7 @@ class TestSpecialTokens:
         count = 2 if fault == "twin" else 1
         assert said(tmp_path) == [
             (
-                "untrained_special_tokens",
+                "special_tokens_untrained",
                 f"{count} special tokens of the sampled rows have an untrained embedding, and the embedding is frozen.",
             )
         ]
