@@ -31,6 +31,7 @@ HINT = re.compile(  # a text without any of these has no such name
 VOCABULARY_ENTRY = re.compile(r"<[^<>@:]{1,40}>|\[[A-Za-z_0-9 ]{1,24}\]|\d{1,6}")
 PASSES = re.compile(r"[\d.,/%]+|ok|yes|no|forward|backward|first|second")  # what a `pass` that is no password may be
 LOGIN = re.compile(r"(?i)log_?in|sign_?in|authenticate")
+COUNT = re.compile(r"\d{1,4} of \d{1,4}|\d{1,3}/\d{1,3}")
 NOT_SET = {"", "None", "none", "null", "True", "False", "true", "false", "str", "bytes", "int", "bool"}
 
 # --- Texts that are a secret wherever they stand ---------------------------------------------------------------------
@@ -51,7 +52,7 @@ URL_PART = re.compile(
     r"|api\.telegram\.org/bot|webhook\.office\.com/)[^\s&#\"'<>]+"
 )
 HEADER = re.compile(
-    r"(?P<before>(?P<quote>[\"'])?(?<![\w-])(?i:(?:proxy-|x-)?authorization|(?:set-)?cookie)[ \t]*:[ \t]*)"
+    r"(?P<before>(?P<quote>[\"'])?(?<![\w-])(?i:(?:proxy-|x-)?authorization|(?:set-)?cookie)[ \t]*:(?![ \t]*(?i:none|null)[ \t\"']*(?:\n|\Z))[ \t]*)"
     r"(?(quote)(?:(?!(?P=quote))[^\n])+|[^\n]+)"
 )
 SCHEME = re.compile(
@@ -94,7 +95,7 @@ NAME = re.compile(
     r"(?P<sep>[ \t]{0,9}(?:=>|:=|[!=]?=|:)[ \t]{0,9}"  # name = value, "name": value, name: type = value
     # a text may begin on the next line; below `class Token:` is none
     r"(?:(?(closed)|(?(line)|(?<!:)(?<!:[ \t])))\(?\\?(?:\r?\n[-+ \t]{0,40}){1,3}(?=[bBrRuUfF]{0,2}\\{0,9}[\"']))?)"
-    r"|\\{0,9}[\"'][ \t]{0,9},\s{0,99}(?=\\{0,9}[\"'])"  # ["--name", "value"]
+    r"|\\{0,9}[\"'][ \t]{0,9},\s{0,99}(?:[^()\"']{0,99}default[ \t]?=[ \t]?)?(?=\\{0,9}[\"'])"  # ["--name", "value"]
     r"|(?P<call>\([-+\s]{0,99}(?=[bBrRuUfF]{0,2}\\{0,9}[\"']))"  # login("value")
     r"|(?(dash)(?:[ \t]|\\\r?\n){1,40}(?!-)|(?!))"  # --name value
     r"|(?P<said>(?i:(?<=word)|(?<=passwd)|(?<=pwd)|(?<=phrase)|(?<=passcode)|(?<=secret)|(?<=token)|(?<=key))"
@@ -102,7 +103,8 @@ NAME = re.compile(
     re.MULTILINE,
 )
 QUOTED = re.compile(
-    r"(?:[\w.]{1,60}\()?[bBrRuUfF]{0,2}(?P<quote>\\{0,9}(?:\"{3}|'{3}|[\"'`]))(?P<value>(?:(?!(?P=quote))(?:\\.|[^\n]))*)"
+    r"(?:[\w.]{1,60}\()?[bBrRuUfF]{0,2}(?P<quote>\\{0,9}(?:\"{3}|'{3}|[\"'`]))"
+    r"(?:(?<=\"{3}|'{3})\\?\r?\n[-+ \t]{0,40})?(?P<value>(?:(?!(?P=quote))(?:\\.|[^\n]))*)"
 )
 UNTIL = {quote: re.compile(f"(?P<value>[^\n{quote}]*)") for quote in "\"'"}
 BRACKETS = re.compile(r"[(\[{](?P<value>[^\n)\]}]*)")
@@ -115,6 +117,7 @@ STRINGS = re.compile(  # one or more, as arguments of a call
     r"(?:\\{0,9}[\"'](?=\s{0,99}(?:\)|,(?!\s{0,99}[bBrRuUfF]{0,2}\\{0,9}[\"'])))|(?<!,)$)",
     re.MULTILINE,
 )
+CALL = re.compile(r"[\w.]{1,60}\((?:\s{0,99}[\w.]{1,60}\s{0,9},){0,3}\s{0,99}" + STRINGS.pattern, re.MULTILINE)
 BLOCK = re.compile(  # of YAML, below the name
     r"[|>][-+\d]{0,2}[ \t]*\r?\n(?P<indent>[-+]?[ \t]{1,40})(?P<value>[^\n]+(?:\n(?P=indent)[^\n]+)*)"
 )
@@ -182,6 +185,8 @@ def is_secret(name: str, value: Any) -> bool:
 def _is_none(name: str, value: str) -> bool:
     """Whether a value under a secret name is no secret: not set, already hidden, or an entry of a vocabulary."""
     if value.strip() in NOT_SET or value.startswith(REDACTED):
+        return True
+    if COUNT.fullmatch(value.strip()):
         return True
     if not is_secret_name(name) and is_key_name(name):
         return LIKE_A_KEY.fullmatch(value) is None
@@ -297,7 +302,12 @@ def _names_secret(text: str, match: re.Match) -> bool:
     name = match["name"]
     if match["call"]:
         last = name.rpartition(".")[2]
-        return bool(LOGIN.fullmatch(last) or last.lower().startswith(("set", "secret")) and is_secret_name(last))
+        return bool(
+            LOGIN.fullmatch(last)
+            or last.endswith("Auth")
+            or last.lower().startswith(("set", "secret"))
+            and is_secret_name(last)
+        )
     if match["said"]:
         return may_hold_secret(_name(text, match))
     if name.lower() == "pass":
@@ -338,11 +348,11 @@ def _shapes(match: re.Match) -> tuple[re.Pattern, ...]:
         return (SAID,) if match["line"] is not None else ()
     if sep.strip() == ":" and match["line"] is not None and not lone:
         return (QUOTED, BLOCK, BELOW, BRACKETS, LINE)  # YAML
-    return (QUOTED, BRACKETS, CODE, BARE) if sep.endswith(" ") else (QUOTED, BRACKETS, BARE)
+    return (CALL, QUOTED, BRACKETS, CODE, BARE) if sep.endswith(" ") else (CALL, QUOTED, BRACKETS, BARE)
 
 
 def _spoken(match: re.Match) -> tuple[re.Pattern, ...]:
     """The forms of a value that only blanks, a tab or `is` part from its name: "the token is missing" hides nothing."""
     if match["name"].lower().endswith("token"):
-        return (SAID_TOKEN,) if match["said"].strip(" ") else ()
+        return (SAID_TOKEN,) if match["said"].strip(" ") else (LIKE_A_KEY,)
     return (SAID, LAST) if "\t" in match["said"] and match["line"] is not None else (SAID,)

@@ -20,7 +20,7 @@ from functools import lru_cache
 
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 SECRET = re.compile(
-    r"passw(?:or)?d|passphrase|passcode|secret|credential|authorization|cookie|webhook|mnemonic|connectionstr"
+    r"passw(?:or)?d|passphrase|passcode|secret|credential|authorization|cookies?(?:value|header|jar|string|session|data|id)?\Z|webhook|mnemonic|connectionstr"
     r"|(?:api|access|private|account|signing|encryption|ssh|auth|master|admin|deploy|license|storage|wandb|openai"
     r"|anthropic|hf|aws|azure|gcp|kaggle)keys?(?![a-z])"
 )
@@ -29,7 +29,7 @@ BEFORE_PASS = {"user", "db", "database", "smtp", "mysql", "postgres", "pg", "red
 # What a name may say about a secret without holding it: `hub_token_path`, `password_hash`.
 HARMLESS_LAST = set(
     "hash sha digest path file dir folder count length len size type kind ttl expiry expires expiration enabled "
-    "required policy field column name env var fn func function manager limit usage index".split()
+    "required policy field column name env var fn func function manager limit usage index reward rewards score".split()
 )
 # `<word>_token` is an access token unless the word is one of a vocabulary; `<word>_tokens` only after one of these.
 ACCESS = set(
