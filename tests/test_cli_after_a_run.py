@@ -256,6 +256,12 @@ def test_the_same_config(tmp_path, capsys):
     assert out == f"It would go on as the same run.\n  From {tmp_path}/checkpoint-100.\n"
 
 
+def test_the_same_config_and_no_checkpoint(tmp_path, capsys):
+    run_dir(tmp_path)
+    said = "There is no checkpoint of this run on disk to go on from.\n"
+    assert validate(capsys, tmp_path, "seed: 0\n") == (0, said, "")
+
+
 def test_another_learning_rate(tmp_path, capsys):
     checkpoint(tmp_path, 100)
     run_dir(tmp_path)

@@ -162,6 +162,26 @@ IN_TEXT = [
     ("the token is {}.", "the token is <redacted>."),
     ("the hub_token was '{}'", "the hub_token was '<redacted>'"),
     ("your API key is {}, keep it", "your API key is <redacted>, keep it"),
+    ('get(url, auth=HTTPBasicAuth("me", "{}"))', 'get(url, auth=HTTPBasicAuth("<redacted>"))'),
+    ("get(url, auth=HTTPBasicAuth(user, '{}'))", "get(url, auth=HTTPBasicAuth(user, '<redacted>'))"),
+    ('HTTPDigestAuth("me", "{}")', 'HTTPDigestAuth("<redacted>")'),
+    ('key = os.getenv("API_KEY", "{}")', 'key = os.getenv("API_KEY", "<redacted>")'),
+    ('token = os.environ.get("K", "{}")', 'token = os.environ.get("<redacted>")'),
+    ('password=first(\n    "K",\n    "{}",\n)', 'password=first(\n    "<redacted>",\n)'),
+    (
+        'add_argument("--api-key", type=str, default="{}", help="x")',
+        'add_argument("--api-key", type=str, default="<redacted>", help="x")',
+    ),
+    ('API_TOKEN = """\n{}\n"""', 'API_TOKEN = """\n<redacted>\n"""'),
+    ('Invalid token "{}"', 'Invalid token "<redacted>"'),
+    ("token {} is expired", "token <redacted> is expired"),
+    ("train.py --judge_key {} --lr 3", "train.py --judge_key <redacted> --lr 3"),
+    ("GROQ_KEY={} python x", "GROQ_KEY=<redacted> python x"),
+    ("mistral_key: {}  # judge", "mistral_key: <redacted>  # judge"),
+    ("judgeKey='{}', a=1", "judgeKey='<redacted>', a=1"),
+    ("partial(score, key='{}')", "partial(score, key='<redacted>')"),
+    ("401 (used key: {}).", "401 (used key: <redacted>)."),
+    ("the judge key {} is not valid", "the judge key <redacted> is not valid"),
 ]
 
 # What looks like one and is none.
@@ -191,6 +211,11 @@ KEPT = [
     'login(args) login(os.environ["HF_TOKEN"]) def login(token): print("login", "x1")',
     'tokenizer.set_pad_token("<pad>") add_token("think1") {"key": "loss1", "value": "username"}',
     'class AccessToken:\n    """What a service gives."""',
+    "metric_key=eval_top5_accuracy label_key='label' image_key=\"pixel_values_2\" answer_key: 42 sort_key=lambda x1234: x1",
+    "model_key=Qwen/Qwen2.5-0.5B-Instruct url_key=https://h/ab12cd34ef56 tls_key=/home/me/keys2/server2048.pem",
+    "secret_word_reward: 0.3\ncookie_recipe: sugar\nSecret: 3 of 4\nauthorization: none\nCookie: None",
+    'add_argument("--tokenizer", default="a1b2c3d4e5f6g7") token "abc" is expired, invalid token abc',
+    "KeyError: 'abc123def456'; no key 'input_ids_12345'",
     'credentials:\n  user: bob\n"password":\n}',
 ]
 
@@ -276,6 +301,10 @@ def test_json_is_searched_in_values_and_keys(secret):
         ({"pass": WORD, "b": {"pass": 0.3}}, {"pass": REDACTED, "b": {"pass": 0.3}}),
         ({"pass": "61%"}, {"pass": "61%"}),
         (["--pass", WORD], ["--pass", REDACTED]),
+        ({"judge_key": WORD, "groq_key": [WORD]}, {"judge_key": REDACTED, "groq_key": [REDACTED]}),
+        ({"answer_key": 42, "sort_key": "sentence1"}, {"answer_key": 42, "sort_key": "sentence1"}),
+        ({"my_key": {"password": "hunter2"}}, {"my_key": {"password": REDACTED}}),
+        (["--judge_key", WORD, f"--x-key={WORD}"], ["--judge_key", REDACTED, f"--x-key={REDACTED}"]),
         ({"key": "prompt", "value": "3"}, {"key": "prompt", "value": "3"}),
         ([1, 2.5, True, None, ()], [1, 2.5, True, None, []]),
     ],
@@ -301,6 +330,20 @@ def test_values_of_the_environment_are_known(monkeypatch):
     assert redact({"message": f"key {key}"}) == {"message": "key <redacted>"}
     monkeypatch.delenv("WANDB_API_KEY")
     assert redact_text(key) == key
+
+
+@pytest.mark.parametrize("given", [["--judge_key", WORD], [f"--judge-key={WORD}"], [f"password={WORD}"]], ids=str)
+def test_what_the_command_line_gives_is_hidden_everywhere(monkeypatch, given):
+    assert redact_text(f"401 for {WORD}") == f"401 for {WORD}"
+    monkeypatch.setattr("sys.argv", ["train.py", *given, "--image_key", "pixel_values_2", "--token", "--verbose-runs"])
+    text = "401 for {} with pixel_values_2 --verbose-runs"
+    assert redact_text(text.format(WORD)) == text.format(REDACTED)
+
+
+def test_a_key_in_the_environment_is_hidden_everywhere(monkeypatch):
+    monkeypatch.setenv("GROQ_KEY", WORD)
+    monkeypatch.setenv("SORT_KEY", "answer_length")
+    assert redact_text(f"answer_length {WORD}") == "answer_length <redacted>"
 
 
 def test_traceback_and_diff():
@@ -409,7 +452,7 @@ def assert_gone(text, secret):
 
 @pytest.mark.parametrize("piece", ["a", "=", "'\"", "-", "password=x ", "password:", "eyJ", "https://", "a:", "\\",
                                    "-----BEGIN PRIVATE KEY-----\n", "A" * 64 + "\n", "sk-", "login ", "Cookie: ",
-                                   "?sig=", "password=(", "--token ", "login('a', ", "{username:", "password is ", "password: |\n a\n", "{'key': ", "Bearer ", "wandb login ", "- ", "x: "])  # fmt: skip
+                                   "?sig=", "password=(", "--token ", "login('a', ", "{username:", "password is ", "password: |\n a\n", "{'key': ", "Bearer ", "wandb login ", "- ", "x: ", "judge_key=", "key a-"])  # fmt: skip
 def test_time_grows_with_the_length_of_a_text_and_not_faster(piece):
     short, long = piece * (20_000 // len(piece)), piece * (160_000 // len(piece))
     assert seconds(long) < 40 * seconds(short) + 0.2  # 8 times as long; 64 times would be the square

@@ -25,6 +25,8 @@ from test_redact import KNOWN, WORD
 
 
 OLD_WANDB_KEY = "ab12" * 10
+JUDGE_KEY = "cd34" * 5
+GROQ_KEY = "ef56" * 5
 SCRIPT = """
 import sys
 
@@ -35,11 +37,14 @@ from transformers import TrainerCallback
 from trl_diagnostics import DiagnosticsCallback
 
 
+KEYS = " ".join(["ab12" * 10, "cd34" * 5, "ef56" * 5])
+
+
 class Crash(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == 34:
             password = WORD
-            raise RuntimeError(f"401 for {' '.join(KNOWN.values())} password={password} https://a:{WORD}@h {'ab12' * 10}")
+            raise RuntimeError(f"401 for {' '.join(KNOWN.values())} password={password} https://a:{WORD}@h {KEYS}")
 
 
 def tell(finding):
@@ -59,10 +64,11 @@ trainer.train()
 
 @pytest.mark.slow
 def test_nothing_planted_is_in_any_artifact(tmp_path):
-    arguments = ["--token", WORD, f"--api-key={WORD} x", f"password={WORD}", *KNOWN.values()]
+    arguments = ["--token", WORD, f"--api-key={WORD} x", f"password={WORD}", "--judge_key", JUDGE_KEY, *KNOWN.values()]
     environment = {
         "PYTHONPATH": os.pathsep.join(["tests", "scripts"]),
         "MY_API_KEY": OLD_WANDB_KEY,
+        "GROQ_KEY": GROQ_KEY,
         "NCCL_NET": f"x --token {WORD}",
         "HF_ENDPOINT": f"https://bob:{WORD}@example.com",
     }
@@ -96,7 +102,7 @@ def planted_in(file):
 
 
 def planted_in_text(text):
-    planted = {**KNOWN, "word": WORD, "old wandb key": OLD_WANDB_KEY}
+    planted = {**KNOWN, "word": WORD, "old wandb key": OLD_WANDB_KEY, "judge": JUDGE_KEY, "groq": GROQ_KEY}
     return [name for name, secret in planted.items() if any(piece in text for piece in pieces(secret))]
 
 

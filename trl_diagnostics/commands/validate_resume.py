@@ -136,12 +136,10 @@ def _print(
     worst = differing[0].effect if differing and differing[0].effect in VERDICTS else None
     grave = [str(one) for one in differing if one.effect == worst]
     more = f", and {count(len(grave) - 3, 'other difference')}" if len(grave) > 3 else ""
-    say(wrapped(VERDICTS[worst].format("; ".join(grave[:3]) + more), "", "  "))
-    say(
-        wrapped(
-            f"From {checkpoint}." if checkpoint else "There is no checkpoint of this run on disk to go on from.", "  "
-        )
-    )
+    where = f"From {checkpoint}." if checkpoint else "There is no checkpoint of this run on disk to go on from."
+    if checkpoint or worst:
+        say(wrapped(VERDICTS[worst].format("; ".join(grave[:3]) + more), "", "  "))
+    say(wrapped(where, "  " if checkpoint or worst else ""))
     for finding in findings:
         say("\n" + wrapped(f"[{finding.severity.upper()}] {finding.rule}: {finding.message}", "", " " * 7))
         say(wrapped(f"Fix: {finding.fix}", " " * 7) if finding.fix else "")

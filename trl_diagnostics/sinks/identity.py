@@ -14,15 +14,9 @@
 
 """A model, tokenizer or data set goes in, what tells it from another one comes out, without changing or loading it."""
 
-import ast
-import functools
 import hashlib
-import inspect
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence, Sized
-from enum import Enum
-from pathlib import PurePath
+from collections.abc import Sequence, Sized
 from typing import Any
 
 import torch
@@ -30,14 +24,12 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from .json_value import digest, json_value
-from .redact import is_secret_name
 
 
 TENSORS, ELEMENTS = 64, 16  # looked at for the fingerprint of weights, and of each of them
 ROWS = 4096  # looked at for the hash of a data set's content
 BYTES = 2**26  # of them, where rows are pictures or books
 LISTED = 16  # of a list
-FILLS = set("add append appendleft clear discard extend insert pop popitem remove setdefault sort update".split())
 TOKENS = 64  # looked at for the hash of a vocabulary
 # `save_pretrained` writes the last four; a model that was loaded has them and one that was built has not
 CONFIG_NOISE = {"use_cache", "_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"}
@@ -220,93 +212,6 @@ def tokenizer_identity(processing_class: Any) -> dict[str, Any] | None:
         "truncation_side": tokenizer.truncation_side,
         "model_max_length": tokenizer.model_max_length,
     }
-
-
-def reward_identity(functions: list | None) -> dict[str, Any] | None:
-    """
-    What tells the reward functions of a run from others.
-
-    Args:
-        functions (`list`, *optional*):
-            Functions, callable objects and reward models.
-
-    Returns:
-        `dict` or `None`: by place, the name of each, a hash of its source (of a model: of its weights), where there is
-        one, and a hash of what it was given: arguments that `functools.partial` binds, attributes of an object, variables
-        around a function. What the code itself changes, such as a counter or a cache, is left out.
-    """
-    if functions is None:
-        return None
-    return {str(i): _reward_identity(function) for i, function in enumerate(functions)}
-
-
-def _reward_identity(function: Any) -> str:
-    if isinstance(function, torch.nn.Module):
-        return f"{type(function).__name__} {digest(fingerprint(function))}"
-    given = _given(function)
-    settings = f" {digest(given)}" if any(given) else ""
-    while isinstance(function, functools.partial):
-        function = function.func
-    code = function if inspect.isroutine(function) else type(function)
-    try:
-        return f"{code.__name__} {digest(inspect.getsource(code))}{settings}"
-    except (OSError, TypeError):  # written at a prompt, or in C
-        return f"{code.__name__}{settings}"
-
-
-def _given(function: Any) -> list:
-    """What a function was given before it is called, as JSON; hashed, for it may hold a secret."""
-    if isinstance(function, functools.partial):
-        return [_setting(function.args), _setting(function.keywords), *_given(function.func)]
-    if inspect.ismethod(function):
-        return _given(function.__self__)
-    if inspect.isfunction(function):
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        changed = _changed(function, ast.Name)
-        closure = {name: cell.cell_contents for name, cell in cells if name not in changed}
-        return [_setting(closure), _setting(function.__defaults__), _setting(function.__kwdefaults__)]
-    if inspect.isroutine(function) or isinstance(function, type):
-        return []
-    methods = {name: method for kind in type(function).__mro__ for name, method in vars(kind).items()}
-    later = [method for name, method in methods.items() if name != "__init__" and inspect.isfunction(method)]
-    changed = set().union(*(_changed(method, ast.Attribute) for method in later))
-    attributes = getattr(function, "__dict__", {})  # with slots there are none
-    return [_setting({name: value for name, value in attributes.items() if name not in changed})]
-
-
-def _setting(value: Any) -> Any:
-    """Numbers, texts and what holds them as JSON, of anything else the class. Another password pays the same."""
-    if isinstance(value, dict):
-        named = {str(_setting(key)): one for key, one in value.items()}
-        return {name: _setting(one) for name, one in named.items() if not is_secret_name(name)}
-    if isinstance(value, list | tuple):
-        return [_setting(one) for one in value]
-    if isinstance(value, set | frozenset):
-        return sorted(map(_setting, value), key=json.dumps)
-    if value is None or isinstance(value, bool | int | float | str | Enum | PurePath) or inspect.isfunction(value):
-        return json_value(value)
-    return type(value).__name__
-
-
-def _changed(function: Callable, kind: type[ast.Name] | type[ast.Attribute]) -> set[str]:
-    """The variables, or attributes, that the code of a function binds anew or fills."""
-    try:
-        source = inspect.getsource(function)
-        tree = ast.parse(f"if True:\n{source}" if source[0].isspace() else source)
-    except (OSError, SyntaxError):  # made at run time, or a lambda amid a line
-        return set()
-    changed = set()
-    for node in ast.walk(tree):
-        target = node
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in FILLS:
-            target = node.func.value
-        elif not isinstance(vars(node).get("ctx"), ast.Store | ast.Del):
-            continue
-        while isinstance(target, ast.Subscript):
-            target = target.value
-        if isinstance(target, kind):
-            changed.add(target.id if isinstance(target, ast.Name) else target.attr)
-    return changed
 
 
 def dataset_identity(dataset: Any) -> dict[str, Any] | None:

@@ -99,7 +99,8 @@ def collect_provenance(
         `python`, `os`, `hardware`, `world_size`, `launcher`, `model`, `tokenizer`, `train_dataset`, `eval_dataset`,
         `reward_functions`, `seeds`, `command`, `environment`. A part that could not be read is `{"error": "..."}`.
     """
-    from .identity import dataset_identity, model_identity, reward_identity, tokenizer_identity
+    from .identity import dataset_identity, model_identity, tokenizer_identity
+    from .reward_identity import reward_identity
 
     given = _part(arguments, args)
     record = {

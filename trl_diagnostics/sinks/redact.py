@@ -16,46 +16,22 @@
 
 import os
 import re
+import sys
 from functools import lru_cache
 from typing import Any
+
+from .secret_names import is_key_name, is_secret_name, may_hold_secret
 
 
 REDACTED = "<redacted>"
 
-# --- Names that tell a secret ----------------------------------------------------------------------------------------
-
-WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-SECRET = re.compile(
-    r"passw(?:or)?d|passphrase|passcode|secret|credential|authorization|cookie|webhook|mnemonic|connectionstr"
-    r"|(?:api|access|private|account|signing|encryption|ssh|auth|master|admin|deploy|license|storage|wandb|openai"
-    r"|anthropic|hf|aws|azure|gcp|kaggle)keys?(?![a-z])"
-)
 HINT = re.compile(  # a text without any of these has no such name
     r"(?i)pass|secret|credential|auth|cookie|webhook|mnemonic|connection|key|token|pwd|psw|pw|dsn|jwt|log_?in|sign_?in"
-)
-LAST_SECRET = {"auth", "pwd", "psw", "pw", "dsn", "jwt"}
-BEFORE_PASS = {"user", "db", "database", "smtp", "mysql", "postgres", "pg", "redis", "ftp", "http", "proxy", "root"}
-# What a name may say about a secret without holding it: `hub_token_path`, `password_hash`.
-HARMLESS_LAST = set(
-    "hash sha digest path file dir folder count length len size type kind ttl expiry expires expiration enabled "
-    "required policy field column name env var fn func function manager limit usage index".split()
-)
-# `<word>_token` is an access token unless the word is one of a vocabulary; `<word>_tokens` only after one of these.
-ACCESS = set(
-    "access admin api app auth authentication aws azure bearer bot ci client csrf databricks deploy discord gcp gh "
-    "git github gitlab hf hub huggingface jwt login npm oauth openai personal private pypi refresh registry security "
-    "service session slack telegram vault wandb xsrf".split()
-)
-VOCABULARY = set(
-    "pad padding eos bos unk unknown sep cls mask image img video audio vision speech modality latent patch special "
-    "stop start end begin think thinking reasoning tool call response answer prompt instruction assistant system per "
-    "each every next last first new prev previous current max min num mean total by text input output label target "
-    "generated sampled decoder encoder fim prefix suffix middle placeholder object query draft top single one sub byte "
-    "language word bad forced eot eom eoi boi soi boa eoa turn chat control separator delimiter split n".split()
 )
 VOCABULARY_ENTRY = re.compile(r"<[^<>@:]{1,40}>|\[[A-Za-z_0-9 ]{1,24}\]|\d{1,6}")
 PASSES = re.compile(r"[\d.,/%]+|ok|yes|no|forward|backward|first|second")  # what a `pass` that is no password may be
 LOGIN = re.compile(r"(?i)log_?in|sign_?in|authenticate")
+COUNT = re.compile(r"\d{1,4} of \d{1,4}|\d{1,3}/\d{1,3}")
 NOT_SET = {"", "None", "none", "null", "True", "False", "true", "false", "str", "bytes", "int", "bool"}
 
 # --- Texts that are a secret wherever they stand ---------------------------------------------------------------------
@@ -76,7 +52,7 @@ URL_PART = re.compile(
     r"|api\.telegram\.org/bot|webhook\.office\.com/)[^\s&#\"'<>]+"
 )
 HEADER = re.compile(
-    r"(?P<before>(?P<quote>[\"'])?(?<![\w-])(?i:(?:proxy-|x-)?authorization|(?:set-)?cookie)[ \t]*:[ \t]*)"
+    r"(?P<before>(?P<quote>[\"'])?(?<![\w-])(?i:(?:proxy-|x-)?authorization|(?:set-)?cookie)[ \t]*:(?![ \t]*(?i:none|null)[ \t\"']*(?:\n|\Z))[ \t]*)"
     r"(?(quote)(?:(?!(?P=quote))[^\n])+|[^\n]+)"
 )
 SCHEME = re.compile(
@@ -119,7 +95,7 @@ NAME = re.compile(
     r"(?P<sep>[ \t]{0,9}(?:=>|:=|[!=]?=|:)[ \t]{0,9}"  # name = value, "name": value, name: type = value
     # a text may begin on the next line; below `class Token:` is none
     r"(?:(?(closed)|(?(line)|(?<!:)(?<!:[ \t])))\(?\\?(?:\r?\n[-+ \t]{0,40}){1,3}(?=[bBrRuUfF]{0,2}\\{0,9}[\"']))?)"
-    r"|\\{0,9}[\"'][ \t]{0,9},\s{0,99}(?=\\{0,9}[\"'])"  # ["--name", "value"]
+    r"|\\{0,9}[\"'][ \t]{0,9},\s{0,99}(?:[^()\"']{0,99}default[ \t]?=[ \t]?)?(?=\\{0,9}[\"'])"  # ["--name", "value"]
     r"|(?P<call>\([-+\s]{0,99}(?=[bBrRuUfF]{0,2}\\{0,9}[\"']))"  # login("value")
     r"|(?(dash)(?:[ \t]|\\\r?\n){1,40}(?!-)|(?!))"  # --name value
     r"|(?P<said>(?i:(?<=word)|(?<=passwd)|(?<=pwd)|(?<=phrase)|(?<=passcode)|(?<=secret)|(?<=token)|(?<=key))"
@@ -127,7 +103,8 @@ NAME = re.compile(
     re.MULTILINE,
 )
 QUOTED = re.compile(
-    r"(?:[\w.]{1,60}\()?[bBrRuUfF]{0,2}(?P<quote>\\{0,9}(?:\"{3}|'{3}|[\"'`]))(?P<value>(?:(?!(?P=quote))(?:\\.|[^\n]))*)"
+    r"(?:[\w.]{1,60}\()?[bBrRuUfF]{0,2}(?P<quote>\\{0,9}(?:\"{3}|'{3}|[\"'`]))"
+    r"(?:(?<=\"{3}|'{3})\\?\r?\n[-+ \t]{0,40})?(?P<value>(?:(?!(?P=quote))(?:\\.|[^\n]))*)"
 )
 UNTIL = {quote: re.compile(f"(?P<value>[^\n{quote}]*)") for quote in "\"'"}
 BRACKETS = re.compile(r"[(\[{](?P<value>[^\n)\]}]*)")
@@ -140,10 +117,18 @@ STRINGS = re.compile(  # one or more, as arguments of a call
     r"(?:\\{0,9}[\"'](?=\s{0,99}(?:\)|,(?!\s{0,99}[bBrRuUfF]{0,2}\\{0,9}[\"'])))|(?<!,)$)",
     re.MULTILINE,
 )
+CALL = re.compile(r"[\w.]{1,60}\((?:\s{0,99}[\w.]{1,60}\s{0,9},){0,3}\s{0,99}" + STRINGS.pattern, re.MULTILINE)
 BLOCK = re.compile(  # of YAML, below the name
     r"[|>][-+\d]{0,2}[ \t]*\r?\n(?P<indent>[-+]?[ \t]{1,40})(?P<value>[^\n]+(?:\n(?P=indent)[^\n]+)*)"
 )
 BELOW = re.compile(r"\r?\n[-+]?[ \t]{1,40}(?P<value>[^\s\"']+(?<!:))(?=[ \t]*$)", re.MULTILINE)
+# What `judge_key` holds: no name of a column or model, such as `pixel_values_2` or `Qwen/Qwen2.5-0.5B`.
+WORDY = r"[A-Za-z]*(?:\d{1,5}[A-Za-z]{0,3})?"
+LIKE_A_KEY = re.compile(
+    r"(?:[\w.]{1,60}\()?(?:\r?\n[-+ \t]{1,40})?[bBrRuUfF]{0,2}\\{0,9}[\"'`]{0,3}"
+    r"(?P<value>(?:hf_|gsk_|[cprs]k-|xai-)[\w-]{6,200}|(?!\w{1,9}://)(?=[^\d\s]{0,200}\d)(?=[^A-Za-z\s]{0,200}[A-Za-z])"
+    rf"(?!{WORDY}(?:[_./:-]{WORDY})+(?![\w+/=.~:-]))[\w+=][\w+/=.~:-]{{11,200}})(?![\w+/=.~:(\[-])"
+)
 LAST = re.compile(r"(?P<value>\S+)(?=[ \t]*$)", re.MULTILINE)
 # In prose a value is told from a word by a digit or sign in it.
 SAID = re.compile(
@@ -169,7 +154,7 @@ def redact_text(text: str) -> str:
     Returns:
         `str`: the text with `<redacted>` in place of each secret. Hashes, vocabulary tokens and counts stay.
     """
-    return _text(text, _environment_secrets())
+    return _text(text, _given_secrets())
 
 
 def redact(value: Any) -> Any:
@@ -183,7 +168,7 @@ def redact(value: Any) -> Any:
     Returns:
         `Any`: a copy of the same shape with `<redacted>` in place of each secret.
     """
-    return _walk(value, "", _environment_secrets())
+    return _walk(value, "", _given_secrets())
 
 
 @lru_cache(maxsize=4096)
@@ -192,38 +177,32 @@ def redact_name(metric: str) -> str:
     return redact_text(metric)
 
 
-@lru_cache(maxsize=4096)
-def is_secret_name(name: str) -> bool:
-    """Whether a field, variable, key or option of this name holds a secret: `hub_token` does, `pad_token` does not."""
-    words = [word.lower() for word in WORD.findall(name)]
-    if not words or words[-1] in HARMLESS_LAST or name in ("PWD", "OLDPWD"):  # where a shell is and was
-        return False
-    if SECRET.search("".join(words)) or words[-1] in LAST_SECRET or (words == ["pass"] and name.startswith("-")):
-        return True
-    return (words[-1] == "pass" and words[-2:-1] and words[-2] in BEFORE_PASS) or _is_access_token(words)
-
-
-def _is_access_token(words: list[str]) -> bool:
-    if words[-1] == "token":
-        return len(words) == 1 or words[-2] not in VOCABULARY
-    if words[-1].endswith("token"):  # authtoken
-        return words[-1].removesuffix("token") in ACCESS
-    pairs = zip(words, words[1:], strict=False)
-    return any(first in ACCESS and second in ("token", "tokens") for first, second in pairs)
+def is_secret(name: str, value: Any) -> bool:
+    """Whether a value is a secret by its name, or by its name and form: `judge_key` may be that of a column, too."""
+    return is_secret_name(name) or is_key_name(name) and isinstance(value, str) and not _is_none(name, value)
 
 
 def _is_none(name: str, value: str) -> bool:
     """Whether a value under a secret name is no secret: not set, already hidden, or an entry of a vocabulary."""
     if value.strip() in NOT_SET or value.startswith(REDACTED):
         return True
+    if COUNT.fullmatch(value.strip()):
+        return True
+    if not is_secret_name(name) and is_key_name(name):
+        return LIKE_A_KEY.fullmatch(value) is None
     if name.lower().endswith("pass") and PASSES.fullmatch(value):
         return True
     return "token" in name.lower() and VOCABULARY_ENTRY.fullmatch(value) is not None
 
 
-def _environment_secrets() -> re.Pattern | None:
+def _given_secrets() -> re.Pattern | None:
+    """Those of the environment and the command line, for they stand in other texts without their names."""
+    options = [(name, value) for name, value in zip(sys.argv, sys.argv[1:], strict=False) if name.startswith("-")]
+    assigned = [argument.partition("=")[::2] for argument in sys.argv]
+    given = [*os.environ.items(), *options, *assigned]
     # shorter ones are words that stand in other places, too
-    return _any_of(frozenset(value for name, value in os.environ.items() if len(value) >= 8 and is_secret_name(name)))
+    long = [(name, value) for name, value in given if len(value) >= 8 and not value.startswith("-")]
+    return _any_of(frozenset(value for name, value in long if is_secret(name, value) and not _is_none(name, value)))
 
 
 @lru_cache(maxsize=4)
@@ -240,7 +219,7 @@ def _walk(value: Any, name: str, known: re.Pattern | None) -> Any:
     if isinstance(value, str):
         return REDACTED if name and not _is_none(name, value) else _text(value, known)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return REDACTED if name and is_number and "token" not in name.lower() else value
+    return REDACTED if is_number and is_secret_name(name) and "token" not in name.lower() else value
 
 
 def _walk_dict(value: dict, name: str, known: re.Pattern | None) -> dict:
@@ -251,7 +230,8 @@ def _walk_dict(value: dict, name: str, known: re.Pattern | None) -> dict:
         if key == "key" and not {"secret", "username"}.isdisjoint(value):  # of an object store, of Kaggle
             label = "secret key"
         label = "--pass" if key == "pass" and isinstance(inner, str) else label
-        under = name or (label if isinstance(label, str) and is_secret_name(label) else "")
+        label = label if isinstance(label, str) else ""
+        under = label if is_secret_name(label) else name or (label if is_key_name(label) else "")
         shown = _text(key, known) if isinstance(key, str) else key
         while shown in out:  # two keys that differ only in their secret
             shown += "'"
@@ -266,9 +246,11 @@ def _walk_list(values: list | tuple, name: str, known: re.Pattern | None) -> lis
     for value in values:
         if isinstance(value, str):
             follows = before.startswith("-") and "=" not in before and not value.startswith("--")
-            out.append(_argument(value, before if follows and is_secret_name(before) else name, known))
+            out.append(_argument(value, before if follows and may_hold_secret(before) else name, known))
         elif (
-            isinstance(value, list | tuple) and [type(one) for one in value] == [str, str] and is_secret_name(value[0])
+            isinstance(value, list | tuple)
+            and [type(one) for one in value] == [str, str]
+            and may_hold_secret(value[0])
         ):
             out.append([value[0], _walk(value[1], value[0], known)])
         else:
@@ -279,7 +261,7 @@ def _walk_list(values: list | tuple, name: str, known: re.Pattern | None) -> lis
 
 def _argument(value: str, name: str, known: re.Pattern | None) -> str:
     option, equals, rest = value.partition("=")
-    if equals and option.startswith("-") and " " not in option and is_secret_name(option):
+    if equals and option.startswith("-") and " " not in option and may_hold_secret(option):
         return f"{option}={_walk(rest, option, known)}"  # to the end, for it may hold spaces
     return _walk(value, name, known)
 
@@ -308,7 +290,7 @@ def _beside_names(text: str) -> str:
         if _names_secret(text, match):
             start, end = _span(text, match)
             after = max(end, after)
-            if not _is_none(match["name"], text[start:end]):
+            if not _is_none(_name(text, match), text[start:end]):
                 parts += [text[done:start], REDACTED]
                 done = end
         match = NAME.search(text, after)
@@ -320,20 +302,32 @@ def _names_secret(text: str, match: re.Match) -> bool:
     name = match["name"]
     if match["call"]:
         last = name.rpartition(".")[2]
-        return bool(LOGIN.fullmatch(last) or last.lower().startswith(("set", "secret")) and is_secret_name(last))
+        return bool(
+            LOGIN.fullmatch(last)
+            or last.endswith("Auth")
+            or last.lower().startswith(("set", "secret"))
+            and is_secret_name(last)
+        )
     if match["said"]:
-        words = BEFORE.search(text, max(0, match.start("name") - 24), match.start("name"))
-        return is_secret_name(f"{words[0]}{name}" if words else name)  # api key, pad token
+        return may_hold_secret(_name(text, match))
     if name.lower() == "pass":
         return match["sep"] == "=" or (match["sep"] or "").strip() == ":" and name == "pass"
-    return is_secret_name(name)
+    return may_hold_secret(name)
+
+
+def _name(text: str, match: re.Match) -> str:
+    """In a sentence with the word before it: api key, pad token."""
+    words = match["said"] and BEFORE.search(text, max(0, match.start("name") - 24), match.start("name"))
+    return f"{words[0]}{match['name']}" if words else match["name"]
 
 
 def _span(text: str, match: re.Match) -> tuple[int, int]:
     """Where the value beside a name begins and ends."""
-    for shape in _shapes(match):
+    name = _name(text, match)
+    shapes = (LIKE_A_KEY,) if is_key_name(name) and not is_secret_name(name) else _shapes(match)
+    for shape in shapes:
         if found := shape.match(text, match.end()):
-            value = found["value"].rstrip(")]},.:" if shape in (BARE, LINE, SAID, SAID_TOKEN) else "")
+            value = found["value"].rstrip(")]},.:" if shape in (BARE, LINE, SAID, SAID_TOKEN, LIKE_A_KEY) else "")
             return found.start("value"), found.start("value") + len(value)
     return match.end(), match.end()
 
@@ -354,11 +348,11 @@ def _shapes(match: re.Match) -> tuple[re.Pattern, ...]:
         return (SAID,) if match["line"] is not None else ()
     if sep.strip() == ":" and match["line"] is not None and not lone:
         return (QUOTED, BLOCK, BELOW, BRACKETS, LINE)  # YAML
-    return (QUOTED, BRACKETS, CODE, BARE) if sep.endswith(" ") else (QUOTED, BRACKETS, BARE)
+    return (CALL, QUOTED, BRACKETS, CODE, BARE) if sep.endswith(" ") else (CALL, QUOTED, BRACKETS, BARE)
 
 
 def _spoken(match: re.Match) -> tuple[re.Pattern, ...]:
     """The forms of a value that only blanks, a tab or `is` part from its name: "the token is missing" hides nothing."""
     if match["name"].lower().endswith("token"):
-        return (SAID_TOKEN,) if match["said"].strip(" ") else ()
+        return (SAID_TOKEN,) if match["said"].strip(" ") else (LIKE_A_KEY,)
     return (SAID, LAST) if "\t" in match["said"] and match["line"] is not None else (SAID,)
