@@ -36,7 +36,7 @@ demo: $(STAMP) ## train tiny models, healthy and broken, and show what is said a
 	$(VENV)/bin/python scripts/demo.py
 
 test: $(STAMP) ## run the fast tests, then those that train
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 	$(VENV)/bin/python -m pytest -m slow
 
 quality: $(STAMP) ## lint, formatting, and generated files up to date
