@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .weights_probe import local_part
+from .weights_probe import local_part, trained
 
 
 MOST_NAMES = 5
@@ -98,6 +98,9 @@ class GradientProbe:
         return bad
 
     def _choose_witness(self, model: torch.nn.Module) -> None:
+        if all(parameter.grad is None for parameter in trained(model)):  # in each step with DeepSpeed: spare the names
+            self._witness = None
+            return
         named = [(name, p) for name, p in model.named_parameters() if p.grad is not None]
         named = [(name, p) for name, p in named if local_part(p.grad).numel()]
         name, self._witness = min(named, key=lambda item: local_part(item[1].grad).numel(), default=(None, None))
