@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--run", type=int, metavar="STEPS", help="measure real trainings of so many steps instead")
     parser.add_argument("--times", type=int, default=3, help="trainings with and without for --run")
     parser.add_argument("--probes", type=int, metavar="STEPS", help="measure each probe in trainings of so many steps")
-    parser.add_argument("--large-steps", type=int, default=20, help="of the trainings of --probes with a large model")
+    parser.add_argument("--large-steps", type=int, default=20, help="those with a large model (0: none)")
     parser.add_argument("--logging-steps", type=int, default=10, help="of the trainings of --run and --probes")
     arguments = parser.parse_args()
     if arguments.probes:
