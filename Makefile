@@ -59,6 +59,7 @@ precommit: $(STAMP) ## fix and format the code, write everything that is generat
 
 bench: $(STAMP) ## measure what the diagnostics cost
 	$(VENV)/bin/python scripts/bench.py
+	$(VENV)/bin/python scripts/bench.py --probes 200
 
 lab: $(STAMP) ## record the runs of the failure lab that are missing in tests/data/runs (two cores, below an hour for all)
 	$(VENV)/bin/python scripts/failure_lab/record.py

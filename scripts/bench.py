@@ -14,7 +14,7 @@
 
 """
 Synthetic logs go in, microseconds and memory per log record come out, with all rules of the trainer. With `--run` a real
-training goes in, and what the whole record of it costs comes out.
+training goes in, and what the whole record of it costs comes out; with `--probes` what each probe costs.
 """
 
 import argparse
@@ -169,8 +169,15 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--run", type=int, metavar="STEPS", help="measure real trainings of so many steps instead")
     parser.add_argument("--times", type=int, default=3, help="trainings with and without for --run")
-    parser.add_argument("--logging-steps", type=int, default=10, help="of the trainings of --run")
+    parser.add_argument("--probes", type=int, metavar="STEPS", help="measure each probe in trainings of so many steps")
+    parser.add_argument("--large-steps", type=int, default=20, help="those with a large model (0: none)")
+    parser.add_argument("--logging-steps", type=int, default=10, help="of the trainings of --run and --probes")
     arguments = parser.parse_args()
+    if arguments.probes:
+        from bench_probes import measure_probes
+
+        measure_probes(arguments.probes, arguments.large_steps, arguments.logging_steps)
+        return
     if arguments.run:
         measure_run(arguments.run, arguments.times, arguments.logging_steps)
         return

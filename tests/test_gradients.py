@@ -15,6 +15,7 @@
 """The probe of the gradients: what clipping leaves of NaN and infinity, and what it says of them."""
 
 import math
+import time
 
 import pytest
 import torch
@@ -76,6 +77,35 @@ def test_a_large_gradient_is_finite():
     for parameter in probed.parameters():
         parameter.grad.fill_(3e38)  # their sum is not
     assert probe.check(probed) is None
+
+
+def test_large_gradients_hide_no_bad_one():
+    probed, probe = with_gradients(), GradientProbe()
+    for parameter in probed.parameters():
+        parameter.grad.fill_(3e38)
+    probed[1].weight.grad[2] = -math.inf
+    probed[2].bias.grad[0] = math.nan
+    assert probe.check(probed) == BadGradients("1.weight", 2, 6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_large_gradients_of_16_bits(dtype):
+    probed, probe = model().to(dtype), GradientProbe()
+    for parameter in probed.parameters():
+        parameter.grad = torch.full_like(parameter, torch.finfo(dtype).max)
+    assert probe.check(probed) is None
+
+
+def test_all_gradients_are_read_at_the_speed_of_the_memory():
+    """As they are in each step without a reward gradient, where all of them are zero."""
+    wide = nn.Linear(4096, 4096)
+    wide.weight.grad, wide.bias.grad = torch.zeros(4096, 4096), torch.zeros(4096)
+    probe, took = GradientProbe(), []
+    for work in (lambda: probe.check(wide), lambda: wide.weight.grad.norm(math.inf)) * 5:
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+    assert min(took[::2]) < min(took[1::2])
 
 
 def test_a_step_is_told_once_and_over_with_the_next_log():

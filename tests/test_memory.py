@@ -14,6 +14,8 @@
 
 """The memory of this process, as it is and as it grows."""
 
+import os
+
 import psutil
 import torch
 
@@ -50,3 +52,17 @@ def test_the_memory_of_a_gpu(monkeypatch):
         "gpu_memory_headroom": 0.2,  # 6 free and 10 held for nothing
         "gpu_memory_retries": 2.0,
     }
+
+
+def test_a_forked_process_has_a_memory_of_its_own():
+    cpu = torch.device("cpu")
+    memory(cpu)
+    out, into = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            before, held = memory(cpu)["cpu_memory"], b"x" * 2**27
+            os.write(into, f"{memory(cpu)['cpu_memory'] - before} {len(held)}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert 0.12 < float(os.read(out, 100).split()[0]) < 0.13

@@ -157,3 +157,17 @@ def test_rules_that_take_the_place_of_a_dropped_one_exist():
     reasons = re.findall(r"^\| `\w+` \|[^|]*\|(.*)\|$", text, re.MULTILINE)
     named = {name for reason in reasons for name in re.findall(r"`(\w+)`", reason)}
     assert named and named <= {rule.name for rule in RULES}
+
+
+def test_the_page_of_the_probes_has_each_metric_with_the_rules_that_judge_it():
+    text = (DOCS / "probes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [^|`]* \| [^|`]* \| (`[^|]*) \| ([^|]*) \|$", text, re.MULTILINE)
+    named = [re.findall(r"`([^`]+)`", metrics) for metrics, _ in rows]
+    names = yaml.safe_load((BUILTIN.parent / "metrics" / "names.yaml").read_text())["names"]
+    measured = {name.replace("{", "<").replace("}", ">") for name in names if names[name].get("source") == "probes"}
+    assert {metric for row in named for metric in row} == measured
+    for metrics, (_, judges) in zip(named, rows, strict=True):
+        judging = {
+            rule.name for rule in RULES if rule.metric.split("/*")[0] in {metric.split("/<")[0] for metric in metrics}
+        }
+        assert set(re.findall(r"`(\w+)`", judges)) == judging

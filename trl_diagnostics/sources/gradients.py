@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .weights_probe import local_part
+from .weights_probe import local_part, trained
 
 
 MOST_NAMES = 5
@@ -82,7 +82,7 @@ class GradientProbe:
 
         Returns:
             [`BadGradients`] or `None`: `None` where all are finite, or none is on this rank. Costs the sum of one small
-            tensor and, on a GPU, one synchronisation.
+            tensor and, on a GPU, one synchronisation; where that is 0 or not finite, all gradients are read once.
         """
         if self._witness is None or self._witness.grad is None:
             self._choose_witness(model)
@@ -98,6 +98,9 @@ class GradientProbe:
         return bad
 
     def _choose_witness(self, model: torch.nn.Module) -> None:
+        if all(parameter.grad is None for parameter in trained(model)):  # in each step with DeepSpeed: spare the names
+            self._witness = None
+            return
         named = [(name, p) for name, p in model.named_parameters() if p.grad is not None]
         named = [(name, p) for name, p in named if local_part(p.grad).numel()]
         name, self._witness = min(named, key=lambda item: local_part(item[1].grad).numel(), default=(None, None))
@@ -136,7 +139,17 @@ def _look_at_all(model: torch.nn.Module) -> BadGradients | None:
         groups.setdefault((gradient.device, gradient.dtype), []).append(i)
     bad = []
     for group in groups.values():
-        # the largest absolute value: unlike a sum of squares it does not overflow where all elements are finite
-        norms = torch._foreach_norm([named[i][1] for i in group], math.inf)
-        bad += [i for i, norm in zip(group, torch.stack(norms).tolist(), strict=True) if not math.isfinite(norm)]
+        norms = torch.stack(torch._foreach_norm([named[i][1] for i in group])).tolist()
+        # a sum of squares overflows where all elements are finite, but takes a 20th of the time of the largest on a CPU
+        suspects = [i for i, norm in zip(group, norms, strict=True) if not math.isfinite(norm)]
+        bad += [i for i, finite in zip(suspects, _finite([named[i][1] for i in suspects]), strict=True) if not finite]
     return BadGradients(named[min(bad)][0], len(bad), len(named)) if bad else None
+
+
+def _finite(tensors: list[torch.Tensor]) -> list[bool]:
+    """Of each whether all of it is finite: NaN and infinity are among the smallest and the largest element."""
+    if not tensors:
+        return []
+    smallest = torch.stack([tensor.amin() for tensor in tensors]).tolist()
+    largest = torch.stack([tensor.amax() for tensor in tensors]).tolist()
+    return [math.isfinite(low) and math.isfinite(high) for low, high in zip(smallest, largest, strict=True)]

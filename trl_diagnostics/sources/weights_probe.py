@@ -58,15 +58,16 @@ def nonfinite_parameters(model: torch.nn.Module) -> float | None:
 
 def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     """The parameters that are trained; as `model.parameters()`, which also makes all names, at half the cost."""
-    found: dict[int, torch.nn.Parameter] = {}
+    found: dict[int, torch.nn.Parameter | None] = {}
     modules, seen = [model], set()
     while modules:
         module = modules.pop()
         if module is not None and module not in seen:
             seen.add(module)
             modules += module._modules.values()
-            found |= {id(parameter): parameter for parameter in module._parameters.values() if parameter is not None}
-    return [parameter for parameter in found.values() if parameter.requires_grad]
+            for parameter in module._parameters.values():
+                found[id(parameter)] = parameter  # a dict per module would double the time
+    return [parameter for parameter in found.values() if parameter is not None and parameter.requires_grad]
 
 
 class WeightsProbe:
