@@ -115,7 +115,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Train all that the command line names; 1 if one was stopped or could not be trained."""
     arguments = _arguments()
-    healthy = [one for one in RECIPES.values() if not one.fault and fnmatch.fnmatchcase(one.name, arguments.only)]
+    healthy = [one for one in RECIPES.values() if not one.fault and not one.replay]
+    healthy = [one for one in healthy if fnmatch.fnmatchcase(one.name, arguments.only)]
     all_watched, failed = [], 0
     for name, outcome in watch_all(healthy, arguments):
         if isinstance(outcome, Exception):
