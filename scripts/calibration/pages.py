@@ -158,6 +158,9 @@ every ten steps and wants to see the same twice or three times speaks after 20 o
 healthy runs above were recorded without these numbers; `python scripts/failure_lab/live.py` trains each of their
 recipes with them and `stop_on_critical=True`.
 
+These recipes plant what the checks were written for, after they were written. So the rates say that the checks see it in
+a real training and name it before anything else, and not how much of what goes wrong in practice they cover.
+
 """
 
 _RULES = """## By rule
