@@ -78,10 +78,11 @@ def misses(runs: list[Judged]) -> str:
 def summary(runs: list[Judged], rules: list[Rule], logs: list[Public], half: str | None) -> str:
     """Numbers of both halves together, and by name those of one."""
     named = [run for run in runs if half in (None, run.half)]
-    missing = unwritten(runs, rules)
+    missing, hidden = unwritten(runs, rules), [run for run in runs if run.hidden]
     parts = [
         *([("Expected, but no rule has this name", missing)] if missing else []),
-        ("All together", tables.headline(runs)),
+        ("All together", tables.headline([run for run in runs if not run.hidden])),
+        *([("What the logs hide", tables.headline(hidden))] if hidden else []),
         ("Named within so many logs from the first that can show the fault", tables.by_logs(runs)),
         (f"By kind of fault, {half or 'both halves'}", tables.by_fault(named)),
         (f"By trainer, {half or 'both halves'}", tables.by_fault(named, lambda run: run.trainer, "trainer")),

@@ -45,7 +45,12 @@ def held() -> list[Judged]:
 
 @pytest.fixture(scope="module")
 def wrong(held) -> Faults:
-    return faults(held)
+    return faults(run for run in held if not run.hidden)
+
+
+@pytest.fixture(scope="module")
+def hidden(held) -> Faults:
+    return faults(run for run in held if run.hidden)
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,12 @@ def test_the_right_cause_comes_first(wrong):
 
 def test_faults_are_named_soon(wrong):
     assert wrong.delay <= MAX_DELAY
+
+
+def test_what_the_logs_hide_is_named(hidden):
+    named, first = hidden.noticed, hidden.right_first
+    assert named.raw >= MIN_NOTICED, f"the fault is named in {named.hits} of {named.total} runs"
+    assert first.raw >= MIN_RIGHT_FIRST, f"what is said first is right in {first.hits} of {first.total} runs"
 
 
 def test_no_healthy_run_is_stopped(fine):

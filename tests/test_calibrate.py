@@ -24,6 +24,7 @@ import calibrate
 import pytest
 from calibration import roc
 from calibration.measures import faults, healthy, named_within, never_named, of_rule, wilson
+from calibration.pages import accuracy_page, hidden_section
 from calibration.public import judge_folder
 from calibration.runs import HELD_OUT, TUNED, Judged, files, judge_all, with_causes
 from calibration.tables import by_logs, measured, table
@@ -283,6 +284,17 @@ def write_runs(folder, seeds=(0, 9)):
 def recorded(tmp_path):
     write_runs(tmp_path)
     return tmp_path
+
+
+def test_what_the_logs_hide_has_a_section_of_its_own():
+    shown = faulty(said("right", 10), seed=9)
+    seen = faulty(said("right", 0), name="g__sft", fault="g", seed=9, onset=0, logs=tuple(range(31)), hidden=True)
+    text = accuracy_page([shown, fine(seed=9), seen], [], "")
+    summary, _, rest = text.partition("## What the logs hide")
+    assert "The held-out half has 1 faulty runs of 1 kinds and 1 healthy runs" in summary and "| g " not in summary
+    assert "The held-out half has 1 such runs of 1 kinds." in rest and "| g " in rest
+    assert seen.delay == (0, 0) and "healthy runs that would" not in rest
+    assert hidden_section([]) == ""
 
 
 def test_files_are_chosen_by_name_and_half(recorded):

@@ -20,13 +20,15 @@ import sys
 
 import pytest
 import tiny
-from failure_lab import corpus, record
+import torch
+from failure_lab import corpus, hidden, live, record
 from failure_lab.recipe import WANTED, Recipe, recipes
 from failure_lab.table import FAMILIES, FAULTS, RECIPES, as_text
 
-from trl_diagnostics.engine.finding import Record
+from trl_diagnostics.engine.finding import Finding, Record
 from trl_diagnostics.engine.rulebook import collect_rules
 from trl_diagnostics.metrics.names import MetricMap
+from trl_diagnostics.sources.memory import GIB, memory
 
 
 RULES = collect_rules()
@@ -57,6 +59,13 @@ def test_every_trainer_and_variant_is_there_faulty_and_healthy():
             assert variants <= {recipe.variant for recipe in some if recipe.trainer == trainer}
 
 
+def test_what_the_logs_hide_is_of_many_kinds():
+    assert len({recipe.fault for recipe in hidden.RECIPES}) >= 15
+    assert {recipe.fault for recipe in hidden.RECIPES}.isdisjoint(
+        recipe.fault for recipe in FAULTY if recipe not in hidden.RECIPES
+    )
+
+
 WRITE_ANSWERS = {"grpo", "rloo", "online_dpo", "distillation", "gkd"}
 
 
@@ -75,7 +84,7 @@ def test_a_recipe_is_complete(recipe):
     assert recipe.trainer in tiny.TRAINERS
     assert recipe.cause and not recipe.cause.endswith(".")
     assert bool(recipe.fault) == bool(recipe.expected)
-    assert 1 <= recipe.onset < recipe.steps
+    assert (0 if recipe in hidden.RECIPES else 1) <= recipe.onset < recipe.steps
     assert recipe.arguments(0)["max_steps"] == recipe.steps
 
 
@@ -184,8 +193,8 @@ def test_a_fault_is_trained_recorded_skipped_and_found(tmp_path):
     }
     assert (label["trainer"], label["error"], label["onset"]) == ("sft", None, 51)
     assert label["config"]["max_steps"] == 100 and "output_dir" not in label["config"]
-    assert [one.phase for one in records] == ["train"] * 100 + ["summary"]
-    assert records[0].metrics["nonfinite_parameters"] == 0
+    assert [one.phase for one in records] == ["preflight"] + ["train"] * 100 + ["summary"]
+    assert records[1].metrics["nonfinite_parameters"] == 0
     started = [finding for finding in corpus.replay(label, records, RULES) if finding.state == "started"]
     assert started[0].rule in label["expected"] and 51 <= started[0].step <= 55
 
@@ -193,10 +202,62 @@ def test_a_fault_is_trained_recorded_skipped_and_found(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_ends_with_an_error_is_kept(tmp_path):
     outcome = record.record_run(RECIPES["nan_weights__grpo"], 0, tmp_path)
-    assert outcome.records == 10 and outcome.error.startswith("RuntimeError: probability tensor")
+    assert outcome.records == 11 and outcome.error.startswith("RuntimeError: probability tensor")
     label, records = corpus.read_run(tmp_path / "nan_weights__grpo__0.jsonl.gz")
     assert label["error"] == outcome.error
     assert records[-1].metrics["nonfinite_parameters"] > 0
+
+
+@pytest.mark.slow
+def test_a_training_that_cannot_begin_is_kept_with_what_was_seen_before(tmp_path):
+    outcome = record.record_run(RECIPES["reward_raises__grpo__one_for_all"], 0, tmp_path)
+    assert outcome.records == 1 and outcome.error.startswith(
+        "ValueError: The reward function 'one_for_all' returned 1"
+    )
+    label, records = corpus.read_run(tmp_path / "reward_raises__grpo__one_for_all__0.jsonl.gz")
+    (finding,) = (one for one in corpus.replay(label, records, RULES) if one.severity != "info")
+    assert (finding.rule, finding.step, label["onset"]) == ("reward_function_wrong_count", 0, 0)
+
+
+def test_memory_that_leaks_in_the_lab_takes_its_space_once():
+    leak = RECIPES["host_memory_leak__sft"].callbacks[0]()
+    leak.on_train_begin(None, None, None)
+    before = memory(torch.device("cpu"))["cpu_memory"]
+    for _ in range(20):
+        leak.on_step_end(None, None, None)
+    grown = memory(torch.device("cpu"))["cpu_memory"] - before
+    leak.on_train_end(None, None, None)
+    assert grown == pytest.approx(20 * leak.size / GIB, rel=0.2)
+    assert memory(torch.device("cpu"))["cpu_memory"] - before < grown / 2
+
+
+def _said(rule, severity, step):
+    return Finding(rule, severity, "started", step, step, "loss", 0.0, "what is wrong")
+
+
+def test_what_was_said_live_is_summed_up():
+    quiet = live.Watched([], None, {})
+    loud = live.Watched([_said("a", "low", 0), _said("b", "high", 7)], "b", {"probes": "ValueError"})
+    assert live.as_text("one", quiet) == "one: to its end"
+    assert live.as_text("two", loud).splitlines() == [
+        "two: STOPPED by b",
+        "    low a at step 0: what is wrong",
+        "    high b at step 7: what is wrong",
+        "    BROKEN probes: ValueError",
+    ]
+    assert live.summary([quiet, loud, loud]).splitlines() == [
+        "3 healthy trainings: 2 stopped, 2 with a warning; findings by rule:",
+        "    2 a (low)",
+        "    2 b (high)",
+    ]
+
+
+@pytest.mark.slow
+def test_a_recipe_is_watched_live():
+    assert live.watch("healthy__sft", 0, max_steps=15) == live.Watched([], None, {})
+    broken = live.watch("reference_is_the_policy__dpo", 0, max_steps=15)
+    assert [one.rule for one in broken.findings][:1] == ["reference_shares_weights"]
+    assert broken.stopped_by == "reference_shares_weights"
 
 
 def test_an_error_in_a_recipe_is_not_taken_for_a_fault(tmp_path):

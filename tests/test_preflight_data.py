@@ -194,6 +194,13 @@ class TestLabels:
         train(tmp_path, "sft", train_dataset=rows.add_column("labels", labels), max_length=None)
         assert said(tmp_path) == [("labels_often_masked", "25% of the sampled texts have no label that is trained.")]
 
+    def test_rows_that_come_in_turns(self, tmp_path):
+        rows = tokenized(texts(1024))
+        labels = [[-100] * len(ids) if i % 4 == 0 else ids for i, ids in enumerate(rows["input_ids"])]
+        train(tmp_path, "sft", train_dataset=rows.add_column("labels", labels), max_length=None)
+        assert [rule for rule, _ in said(tmp_path)] == ["labels_often_masked"]
+        assert measured(tmp_path)["fully_masked_share"] == pytest.approx(0.25, abs=0.07)
+
     @pytest.mark.parametrize("option", ["assistant_only_loss", "completion_only_loss"])
     def test_rows_that_came_tokenized_without_masks(self, option, tmp_path):
         rows = chat_dataset(ROWS).add_column("input_ids", list(tokenized(text_dataset(ROWS))["input_ids"]))
@@ -572,7 +579,15 @@ def test_empty_prompts(prompt, empty):
 @pytest.mark.parametrize(("rows", "count"), [(1, 1), (255, 255), (256, 256), (257, 129), (1000, 250)])
 def test_a_sample_is_spread_over_the_rows(rows, count):
     found = [row["i"] for row in sampled(Dataset.from_dict({"i": list(range(rows))}))]
-    assert len(found) == count and found[0] == 0 and found[-1] >= rows - rows // count - 1
+    stretch = -(-rows // count)
+    assert [i // stretch for i in found] == list(range(count))
+
+
+def test_a_sample_of_rows_that_come_in_turns_has_all_of_them():
+    rows = Dataset.from_dict({"i": list(range(1024))})
+    found = [row["i"] % 4 for row in sampled(rows)]
+    assert all(40 <= found.count(turn) <= 90 for turn in range(4))
+    assert [row["i"] % 4 for row in sampled(rows)] == found
 
 
 def test_a_sample_of_long_rows_is_smaller():

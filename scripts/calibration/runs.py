@@ -59,10 +59,12 @@ class Judged:
             Whether all right answers are rules of low severity, so that no warning can be asked for.
         replayed (`bool`, *optional*, defaults to `False`):
             Whether its logs were computed instead of trained.
+        hidden (`bool`, *optional*, defaults to `False`):
+            Whether the probes are needed to see the fault.
         logging_steps (`int`, *optional*, defaults to `1`):
             Optimizer steps per log.
         logs (`tuple[int, ...]`, *optional*):
-            Optimizer steps of the logs of training.
+            Optimizer steps of the logs of training; 0 for what was seen before it.
         records (`int`, *optional*, defaults to `0`):
             Number of all records.
         findings (`tuple[Finding, ...]`, *optional*):
@@ -78,6 +80,7 @@ class Judged:
     symptoms: tuple[str, ...] = ()
     low_only: bool = False
     replayed: bool = False
+    hidden: bool = False
     logging_steps: int = 1
     logs: tuple[int, ...] = ()
     records: int = 0
@@ -153,11 +156,13 @@ class Judged:
 def _label(label: dict[str, Any]) -> dict[str, Any]:
     """The label with the right answers as the table has them now."""
     # only now: the recipes import torch and transformers, which takes seconds
+    from failure_lab.hidden import RECIPES as HIDDEN
     from failure_lab.recipe import label_of
     from failure_lab.table import RECIPES
 
     recipe = RECIPES.get(label["name"])
-    return label | label_of(recipe, label["seed"]) if recipe else label
+    known = label_of(recipe, label["seed"]) if recipe else {}
+    return label | known | {"hidden": recipe in HIDDEN}
 
 
 def _low_only(expected: list[str], rules: list[Rule]) -> bool:
@@ -187,13 +192,14 @@ def judge(path: Path, rules: list[Rule], only_for: set[str] | None = None) -> Ju
         seed=label["seed"],
         trainer=label["trainer"],
         fault=label["fault"],
-        onset=label["onset"] or 1,
+        onset=1 if label["onset"] is None else label["onset"],
         expected=tuple(label["expected"]),
         symptoms=tuple(label["symptoms"]),
         low_only=_low_only(label["expected"], rules),
         replayed=label["replayed"],
+        hidden=label["hidden"],
         logging_steps=label["config"].get("logging_steps", metric_map.defaults.get("logging_steps", 1)),
-        logs=tuple(one.step for one in records if one.phase == "train"),
+        logs=tuple(one.step for one in records if one.phase in ("preflight", "train")),
         records=len(records),
         findings=tuple(one for one in findings if only_for is None or one.rule in only_for),
     )

@@ -134,9 +134,11 @@ def _healthy_rows(held: Healthy, tuned: Healthy) -> Iterator[list[str]]:
 
 
 def headline(runs: list[Judged]) -> str:
-    """The numbers that sum it all up."""
+    """The numbers that sum it all up: faulty runs, and healthy ones if there are any."""
     halves = [[run for run in runs if run.half == half] for half in (HELD_OUT, TUNED)]
-    rows = [*_fault_rows(*map(faults, halves)), *_healthy_rows(*map(healthy, halves))]
+    rows = list(_fault_rows(*map(faults, halves)))
+    if not all(run.fault for run in runs):
+        rows += _healthy_rows(*map(healthy, halves))
     header = ["", "wanted", "held-out half", "95 % interval", "each recipe once", "each kind once", "tuned half"]
     return table(header, rows)
 

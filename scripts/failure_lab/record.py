@@ -71,7 +71,8 @@ def _config(callback: DiagnosticsCallback) -> dict:
     return {key: value for key, value in config.items() if key not in PLACES and defaults.get(key) != value}
 
 
-def _train(recipe: Recipe, seed: int, folder: str, callback: DiagnosticsCallback) -> None:
+def train(recipe: Recipe, seed: int, folder: str, callback: DiagnosticsCallback) -> None:
+    """Train one recipe into a folder, watched by a callback."""
     breaking = [make() for make in recipe.callbacks]
     trainer = tiny.make_trainer(recipe.trainer, folder, [callback, *breaking], **recipe.arguments(seed))
     if recipe.prepare:
@@ -119,9 +120,10 @@ def record_run(recipe: Recipe, seed: int, folder: Path, max_steps: int | None = 
         recipe = Recipe(**{**vars(recipe), "overrides": {**recipe.overrides, "max_steps": max_steps}})
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            (_replay if recipe.replay else _train)(recipe, seed, scratch, callback)
+            (_replay if recipe.replay else train)(recipe, seed, scratch, callback)
         except Exception as caught:
-            if callback.engine is None or not callback.engine.records:
+            # what is found before the first step may say why there was none
+            if callback.engine is None or (recipe.onset > 0 and not callback.engine.records):
                 raise
             error = f"{type(caught).__name__}: {caught}"[:200]
         if callback.broken:
@@ -143,7 +145,7 @@ def be_quiet() -> None:
     logging.disable(logging.CRITICAL)
 
 
-def _start(trl_path: Path | None) -> None:
+def start(trl_path: Path | None) -> None:
     """In a new process: TRL is not imported yet, so this decides which release it is."""
     if trl_path:
         sys.path.insert(0, str(trl_path))
@@ -166,7 +168,7 @@ def _in_parallel(
     with ProcessPoolExecutor(
         arguments.processes,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start,
+        initializer=start,
         initargs=(trl_path,),
     ) as pool:
         futures = {

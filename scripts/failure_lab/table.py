@@ -16,6 +16,7 @@
 
 from failure_lab import (
     healthy,
+    hidden,
     logging10,
     numerics,
     optimisation,
@@ -41,6 +42,7 @@ FAMILIES = (
     value,
     replayed,
     logging10,
+    hidden,
     healthy,
 )
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}

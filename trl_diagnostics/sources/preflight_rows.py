@@ -17,6 +17,7 @@
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from random import Random
 from typing import Any
 
 from datasets import Dataset
@@ -75,9 +76,11 @@ def readable(dataset: Any) -> Dataset:
 
 
 def sampled(dataset: Dataset) -> list[dict[str, Any]]:
-    """Rows spread evenly over a data set."""
+    """The same rows each time, spread over a data set, one from each stretch of it."""
     rows = ROWS if dataset.data.nbytes < LONG * dataset.data.num_rows else FEW
-    return [dataset[i] for i in range(0, len(dataset), math.ceil(len(dataset) / rows))]
+    # not every n-th: interleaved data sets come in turns, and all of these would be of one
+    count, stretch, random = len(dataset), math.ceil(len(dataset) / rows), Random(0)
+    return [dataset[random.randrange(i, min(i + stretch, count))] for i in range(0, count, stretch)]
 
 
 def tokenizer_of(trainer: Trainer) -> PreTrainedTokenizerBase:
