@@ -27,6 +27,7 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests expect the same numbers on every machine
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it to 80, and what is printed has the width of the terminal
 
 import pytest
 from hypothesis import HealthCheck, settings

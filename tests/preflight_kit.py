@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 
 import tiny
-from callback_kit import problems, records
+from callback_kit import all_records, problems
 from transformers import TrainerCallback
 
 from trl_diagnostics import DiagnosticsCallback
@@ -54,7 +54,7 @@ def said(callback):
 
 def seen(folder):
     """Metrics of the record of the preflight."""
-    (record,) = [record for record in records(folder) if record.phase == "preflight"]
+    (record,) = [record for record in all_records(folder) if record.phase == "preflight"]
     return record.metrics
 
 

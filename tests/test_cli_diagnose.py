@@ -33,7 +33,7 @@ def test_a_healthy_run(tmp_path, capsys):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "no findings in 200 logs"
-    assert f"Run      {folder} (run directory), 200 logs up to step 200" in lines
+    assert f"Run {folder} (run directory), 200 logs up to step 200" in " ".join(out.split())  # a long path is wrapped
     assert any(line.startswith("Trainer  dpo, TRL ") for line in lines)
 
 

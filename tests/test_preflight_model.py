@@ -85,7 +85,7 @@ def test_healthy_trainings_are_silent(tmp_path, kind, overrides):
         overrides = {**overrides, "model": saved_model().name_or_path}
     callback = begin(tmp_path, kind, **overrides)
     assert said(callback) == []
-    assert report(tmp_path)["unseen"] == {}
+    assert list(report(tmp_path)["unseen"]) == ["lost completions"] * (kind == "kto")  # see docs/source/preflight.md
     assert sum(report(tmp_path)["seconds"].values()) < 5
 
 
