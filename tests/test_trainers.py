@@ -120,9 +120,10 @@ def test_a_healthy_ppo_run(trl_with_ppo, tmp_path):
     assert unknown_keys(set().union(*logs) - {"step"}, metric_map) == []
     records = map(json.loads, (tmp_path / "diagnostics" / "metrics.jsonl").read_text().splitlines())
     records = [Record.from_json(record) for record in records]
-    assert [(record.step, record.phase) for record in records] == [(step, "train") for step in range(1, 41)]
+    steps = [(0, "preflight"), *((step, "train") for step in range(1, 41))]
+    assert [(record.step, record.phase) for record in records] == steps
     engine = Engine(collect_rules(), "ppo", head["config"], metric_map)
-    assert [engine.update(record) for record in records] == [[]] * 40
+    assert [engine.update(record) for record in records] == [[]] * 41
     assert surprisingly_blind(engine, metric_map) == []
 
 

@@ -111,7 +111,8 @@ def after_prompt(one: Sequence) -> list[int]:
 
 def special_tokens(trainer: Trainer) -> dict[str, float]:
     """Tokens of the rows that the embedding does not have, or has and never trained and will not train."""
-    embedding = trainer.model.get_input_embeddings()
+    model = vars(trainer).get("policy_model") or trainer.model  # PPO trains a wrapper around policy and value model
+    embedding = model.get_input_embeddings()
     weight = embedding.weight.detach()
     if weight.ndim != 2 or weight.numel() == 0 or isinstance(weight, DTensor):
         raise Unseen("the embedding is sharded")
