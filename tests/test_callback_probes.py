@@ -14,9 +14,11 @@
 
 """The probes in real trainings: what they find of a fault, at which step, and that a bad step is not taken."""
 
+import gc
 import json
 import math
 import time
+import weakref
 
 import pytest
 import tiny
@@ -121,11 +123,10 @@ def test_an_infinite_gradient_is_named_by_its_parameter(tmp_path):
     )
 
 
-def test_a_gradient_scaler_skips_steps_as_it_is_meant_to(tmp_path, monkeypatch):
-    monkeypatch.setattr("transformers.TrainingArguments.fp16", True, raising=False)
+def test_a_gradient_scaler_skips_steps_as_it_is_meant_to(tmp_path):
     callback = DiagnosticsCallback()
     trainer = tiny.make_trainer("sft", tmp_path, [callback], max_steps=1)
-    trainer.args.fp16 = True
+    trainer.args.mixed_precision = "fp16"  # as `accelerate launch --mixed_precision fp16` sets it
     callback.on_train_begin(trainer.args, trainer.state, trainer.control, model=trainer.model)
     assert callback.probes.gradients is None
     callback.on_train_end(trainer.args, trainer.state, trainer.control)
@@ -146,7 +147,7 @@ def test_an_optimizer_of_another_model(tmp_path):
 
 def test_16_bit_weights_and_a_small_learning_rate(tmp_path):
     model = tiny.saved_model().to(torch.bfloat16)
-    assert ("updates_rounded_away", 30) in watched("sft", tmp_path, model=model, learning_rate=1e-7)
+    assert ("updates_rounded_away", 30) in watched("sft", tmp_path, model=model, learning_rate=1e-7, lr_scheduler_type="constant")
 
 
 def test_an_adapter_that_no_optimizer_reaches(tmp_path):
@@ -181,3 +182,22 @@ def test_waiting_for_slow_data(tmp_path):
     trainer.data_collator = slow
     trainer.train()
     assert [(f.rule, f.step) for f in callback.findings if f.severity == "low"] == [("training_waits_for_data", 20)]
+
+
+def test_the_callback_holds_on_to_no_model_after_the_training(tmp_path):
+    callback = DiagnosticsCallback()
+    trainer = tiny.make_trainer("grpo", tmp_path, [callback], max_steps=2)
+    trainer.train()
+    model = weakref.ref(trainer.model)
+    trainer.callback_handler.callbacks.clear()
+    del trainer
+    gc.collect()
+    assert model() is None and callback.findings is not None
+
+
+def test_what_is_found_before_the_first_step_does_not_wait_for_a_log(tmp_path):
+    callback = DiagnosticsCallback(stop_on_critical=True)
+    other = torch.optim.AdamW(tiny.tiny_model().parameters(), lr=1e-3)
+    trainer = train("sft", tmp_path, callback, max_steps=30, logging_steps=20, optimizers=(other, None))
+    assert trainer.state.global_step == 1
+    assert callback.stop.because.rule == "optimizer_without_the_model"

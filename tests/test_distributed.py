@@ -79,7 +79,7 @@ def steps_on_disk(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "logging_steps", "fault", "end"),
-    [("dpo", 1, 7, 8), ("sft", 5, 7, 11), ("sft", 5, 5, 6)],
+    [("dpo", 1, 7, 7), ("sft", 5, 7, 11), ("sft", 5, 5, 6)],
     ids=["dpo-every-step", "sft-every-fifth-step", "sft-in-the-step-of-a-log"],
 )
 def test_a_fault_ends_both_processes_at_the_same_step(kind, logging_steps, fault, end, tmp_path):
@@ -88,7 +88,7 @@ def test_a_fault_ends_both_processes_at_the_same_step(kind, logging_steps, fault
     assert [rank["step"] for rank in ranks] == [end, end]
     assert [rank["broken"] for rank in ranks] == [{}, {}]
     assert ranks[0]["findings"] > 0 and ranks[1]["findings"] == 0
-    assert said.count("[STOP] ") == 1 and f", found at step {end - 1}. " in said
+    assert said.count("[STOP] ") == 1 and f", found at step {fault}. " in said
     steps = [step for step, phase in steps_on_disk(tmp_path) if phase == "train"]
     assert len(steps) == len(set(steps))  # one process wrote
 
@@ -97,7 +97,7 @@ def test_a_fault_ends_both_processes_at_the_same_step(kind, logging_steps, fault
 def test_a_healthy_run_ends_normally(tmp_path):
     ranks, said = run(tmp_path, "sft", 0, max_steps=12, logging_steps=5)
     assert [rank["step"] for rank in ranks] == [12, 12]
-    assert steps_on_disk(tmp_path) == [(5, "train"), (10, "train"), (12, "summary")]
+    assert steps_on_disk(tmp_path) == [(0, "preflight"), (5, "train"), (10, "train"), (12, "summary")]
     assert said.count("TRL diagnostics: sft (TRL ") == 1
     assert "[STOP]" not in said
 

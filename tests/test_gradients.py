@@ -169,6 +169,10 @@ def test_parameters_that_get_no_gradient():
     probed[0].weight.grad = probed[0].bias.grad = None
     probe.count_missing(probed.parameters())
     assert probe.without == pytest.approx(2 / 6)
+    probed[1].weight.data = torch.empty(0)  # on another rank
+    probed[1].weight.grad = None
+    probe.count_missing(probed.parameters())
+    assert probe.without == pytest.approx(2 / 5)
     probe.count_missing(model().parameters())
     assert probe.without is None  # they are somewhere else (DeepSpeed), or there is no trained parameter
 

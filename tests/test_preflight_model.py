@@ -153,7 +153,7 @@ def test_before_training_there_is_no_optimizer(tmp_path):
     ("flag", "why"),
     [
         ("is_deepspeed_enabled", "DeepSpeed keeps its own copies of the parameters"),
-        ("is_fsdp_enabled", "FSDP keeps the parameters in shards"),
+        ("is_fsdp_enabled", "the parameters are kept in shards"),
     ],
 )
 @pytest.mark.parametrize("check", [optimized, reference, teacher, precision, disk])

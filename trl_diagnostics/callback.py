@@ -223,6 +223,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
             self.clock = StepClock(generate_every(self.engine.config))
             self.probes = Probes(args, self.metric_map, self.clock, self._guard)
             self._guard("weights probe", self.probes.begin, state.global_step, kwargs.get("model"), trainer)
+        if self.stop.because and args.world_size == 1:  # of what was found before the first step
+            control.should_training_stop = True
         if self.fail_on_resume_mismatch and state.global_step > 0:
             fail_together(mismatch, args)
 
@@ -337,7 +339,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
                 self._guard("live warnings", console.show, finding, self.episodes[key] == console.MOST_TOLD)
         if self.on_finding:
             self._guard("on_finding", self.on_finding, finding)
-        self.stop.consider(finding, state.global_step, args.output_dir, self.files.path)
+        self.stop.consider(finding, finding.step, args.output_dir, self.files.path)
 
     def _new_stop(self) -> Stop:
         return Stop(self.stop_severity if self.stop_on_critical else None, self.rules, self.findings, self._guard)
@@ -403,6 +405,7 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.files is not None:
             self.files.release()
         sigterm, self.run, self.sigterm = self.sigterm, None, None
+        self.probes = None  # they hold on to model and trainer
         if sigterm is not None:
             sigterm.release()  # one that had to wait ends the process here, or does what the user wants it to
 

@@ -20,6 +20,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import threading
 import time
@@ -169,6 +170,13 @@ def _words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:  # the one that lists the others is closed
+        return False
+
+
 def _cut_off() -> None:
     """Nothing of what is shared with the calling process is used any more."""
     faulthandler.disable()  # its file is that of the training
@@ -176,8 +184,12 @@ def _cut_off() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
+    shared = [fd for fd in map(int, os.listdir("/proc/self/fd")) if fd != nothing and _is_socket(fd)]
+    for fd in (0, 1, 2, *shared):  # a word of this process in a connection of the training would end it
+        os.dup2(nothing, fd)
+    import resource  # not there on Windows
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of all memory takes minutes
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115  (a notebook's own go on to the notebook)
     tqdm.set_lock(threading.RLock())  # the one that all forks share would stay taken if this process is killed
     torch.set_num_threads(1)  # the threads of OpenMP are not there any more

@@ -109,7 +109,8 @@ class GradientProbe:
 
     def count_missing(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Count the trained parameters that have no gradient."""
-        have = [parameter.grad is not None for parameter in parameters]
+        # FSDP leaves nothing of a parameter on the ranks that hold another shard
+        have = [parameter.grad is not None for parameter in parameters if parameter.numel()]
         self.without = 1 - sum(have) / len(have) if have and any(have) else None
 
     def take(self) -> dict[str, float]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer
 from transformers.trainer_pt_utils import get_model_param_count
 
@@ -37,6 +38,8 @@ ADAMW_8BIT = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
 
 def trainable(trainer: Trainer) -> dict[str, float]:
     """How many parameters are trained, of how many."""
+    if trainer.is_fsdp_enabled:
+        raise Unseen("a shard may hold nothing but frozen parameters")
     return {
         "trainable_parameters": float(get_model_param_count(trainer.model, trainable_only=True)),
         "model_parameters": float(get_model_param_count(trainer.model)),
@@ -66,8 +69,8 @@ def _count(parameters: Iterator[nn.Parameter]) -> float:
 def _refuse_sharded(trainer: Trainer) -> None:
     if trainer.is_deepspeed_enabled:
         raise Unseen("DeepSpeed keeps its own copies of the parameters")
-    if trainer.is_fsdp_enabled:
-        raise Unseen("FSDP keeps the parameters in shards")
+    if trainer.is_fsdp_enabled or any(isinstance(p, DTensor) for p in trainer.model.parameters()):
+        raise Unseen("the parameters are kept in shards")
 
 
 def reference(trainer: Trainer) -> dict[str, float]:
@@ -164,6 +167,7 @@ PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float
 
 def hardware(trainer: Trainer) -> dict[str, float]:
     """What the machine could do and this training does not ask of it."""
+    _refuse_sharded(trainer)
     place, args = next(trainer.model.parameters()).device.type, trainer.args
     found = {}
     if place == "cuda":

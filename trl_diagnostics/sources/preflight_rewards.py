@@ -51,8 +51,8 @@ def reward_functions(trainer: Trainer) -> dict[str, float]:
     functions = vars(trainer).get("reward_funcs")
     if not functions:
         return {}
-    if vars(trainer).get("environment_factories"):
-        raise Unseen("rewards depend on environments, which are built for a batch")
+    if any(vars(trainer).get(name) for name in ("environment_factories", "rollout_func", "tools")):
+        raise Unseen("rewards depend on environments, tools or a rollout function, which a batch is needed for")
     if not isinstance(trainer.train_dataset, Dataset | IterableDataset):
         raise Unseen("the training data is no dataset of rows")
     found, unseen, end = {}, [], monotonic() + SECONDS

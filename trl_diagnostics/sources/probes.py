@@ -56,7 +56,7 @@ class Probes:
     def __init__(self, args: TrainingArguments, metric_map: MetricMap, clock: StepClock, guard: Callable):
         self.metric_map, self.clock, self.guard, self.device = metric_map, clock, guard, args.device
         # a gradient scaler skips the steps whose gradients overflow, as it is meant to
-        self.gradients = None if args.fp16 else GradientProbe()
+        self.gradients = None if args.mixed_precision == "fp16" else GradientProbe()
         self.weights: WeightsProbe | None = None
         self.signal: SignalBudget | None = None
         self.step = 0  # of the last look at weights and memory
@@ -64,7 +64,10 @@ class Probes:
 
     def begin(self, step: int, model: torch.nn.Module | None, trainer: Any) -> None:
         """Training begins after `step`, as the method of `trainer` if one is known."""
-        self.step, self.weights = step, None if model is None else WeightsProbe(model)
+        self.step = step
+        # DeepSpeed updates copies of its own in float32, of which those of the model are rounded
+        if model is not None and not (trainer is not None and trainer.is_deepspeed_enabled):
+            self.weights = WeightsProbe(model)
         if self.metric_map.trainer in GROUPS and trainer is not None:
             self.signal = SignalBudget(trainer)
 
