@@ -147,7 +147,9 @@ def test_an_optimizer_of_another_model(tmp_path):
 
 def test_16_bit_weights_and_a_small_learning_rate(tmp_path):
     model = tiny.saved_model().to(torch.bfloat16)
-    assert ("updates_rounded_away", 30) in watched("sft", tmp_path, model=model, learning_rate=1e-7, lr_scheduler_type="constant")
+    assert ("updates_rounded_away", 30) in watched(
+        "sft", tmp_path, model=model, learning_rate=1e-7, lr_scheduler_type="constant"
+    )
 
 
 def test_an_adapter_that_no_optimizer_reaches(tmp_path):

@@ -282,7 +282,9 @@ def test_a_crash_stays_in_the_other_process(tmp_path):
 def test_environments_are_not_built(tmp_path):
     trainer = make_trainer("grpo", tmp_path)
     trainer.environment_factories = {None: object}
-    with pytest.raises(Unseen, match="^rewards depend on environments, which are built for a batch$"):
+    with pytest.raises(
+        Unseen, match="^rewards depend on environments, tools or a rollout function, which come with a batch$"
+    ):
         reward_functions(trainer)
 
 

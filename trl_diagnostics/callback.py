@@ -405,7 +405,8 @@ class DiagnosticsCallback(TrainerCallback, ExportableState):
         if self.files is not None:
             self.files.release()
         sigterm, self.run, self.sigterm = self.sigterm, None, None
-        self.probes = None  # they hold on to model and trainer
+        if self.probes is not None:
+            self.probes.end()
         if sigterm is not None:
             sigterm.release()  # one that had to wait ends the process here, or does what the user wants it to
 

@@ -52,7 +52,7 @@ def reward_functions(trainer: Trainer) -> dict[str, float]:
     if not functions:
         return {}
     if any(vars(trainer).get(name) for name in ("environment_factories", "rollout_func", "tools")):
-        raise Unseen("rewards depend on environments, tools or a rollout function, which a batch is needed for")
+        raise Unseen("rewards depend on environments, tools or a rollout function, which come with a batch")
     if not isinstance(trainer.train_dataset, Dataset | IterableDataset):
         raise Unseen("the training data is no dataset of rows")
     found, unseen, end = {}, [], monotonic() + SECONDS

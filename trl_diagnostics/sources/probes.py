@@ -71,6 +71,10 @@ class Probes:
         if self.metric_map.trainer in GROUPS and trainer is not None:
             self.signal = SignalBudget(trainer)
 
+    def end(self) -> None:
+        """Training is over: hold on to no model and no trainer. Logs of an evaluation may still come."""
+        self.gradients = self.weights = self.signal = None
+
     def before_optimizer_step(self, step: int, model: torch.nn.Module) -> Record | None:
         """Look at the gradients of a step; a record for the first bad ones since the last log."""
         self.step_is_bad = False
